@@ -1,0 +1,523 @@
+"""The study definition: the typed model of a study YAML file, and its JSON schema.
+
+Everything that differs between two studies stands here: who is in it, which drugs, which response rules, endpoints,
+tables, figures, models, and the published values to compare with. No study needs a line of Python.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import YAMLError
+
+from fhir_adapter.conditions import Condition
+from fhir_adapter.errors import StudyFileError
+
+__all__ = [
+    "AnalysisSet", "Baseline", "BestResponse", "Candidates", "Characteristic", "Cohort", "CoxModel", "Drug",
+    "Endpoint", "Exclusion", "Figure", "Grouping", "Identity", "Imputation", "KnownDifference", "Limits", "Mapping",
+    "Published", "ReportSettings", "Response", "Sensitivity", "Study", "StudyInfo", "Subgroup", "Toxicity",
+    "Treatment", "json_schema", "load_study",
+]  # fmt: skip
+
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+Variable = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,31}$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Consent(_Model):
+    """Consent policy of the study."""
+
+    policy: Literal["required", "opt-out", "waived"]
+    reference: str = Field(default="", description="Approval under which consent is waived or assumed.")
+
+    @model_validator(mode="after")
+    def _waiver_has_a_reference(self) -> Consent:
+        if self.policy == "waived" and not self.reference:
+            raise ValueError("a waived consent needs the reference of its approval")
+        return self
+
+
+class StudyInfo(_Model):
+    """What the study is."""
+
+    id: Slug
+    title: str
+    reference: str = Field(default="", description="Citation of the publication or protocol.")
+    data_cutoff: dt.date | Literal["rolling"]
+    consent: Consent
+    exploratory: bool = Field(default=True, description="P values are exploratory; the report says so.")
+    synthetic: bool = Field(default=False, description="The data are synthetic; the report says so on every page.")
+
+
+class Identity(_Model):
+    """How subjects are named in datasets."""
+
+    usubjid_system: str | None = Field(
+        default=None, description="System of the ResearchSubject (or Patient) identifier that becomes USUBJID; "
+        "without it, an HMAC of the patient key with the site's key file."
+    )  # fmt: skip
+
+
+class Mapping(_Model):
+    """Views and concept maps; without these lists, all that ship."""
+
+    views: list[str] | None = None
+    concepts: list[str] | None = None
+    preliminary: bool = Field(default=False, description="Count preliminary Observations.")
+    lesion_identifier_system: str | None = None
+
+
+class Coded(_Model):
+    """A system and a value."""
+
+    system: str
+    value: str
+
+
+class Candidates(_Model):
+    """Where candidate subjects come from; exactly one of these."""
+
+    research_study: Coded | None = Field(default=None, description="Identifier of a ResearchStudy.")
+    group: Coded | None = None
+    condition: list[str] | None = Field(default=None, description="`system|code` of Conditions.")
+    all_patients: bool = False
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Candidates:
+        given = [self.research_study, self.group, self.condition, self.all_patients or None]
+        if sum(item is not None for item in given) != 1:
+            raise ValueError("name exactly one of research_study, group, condition, all_patients")
+        return self
+
+
+class Exclusion(_Model):
+    """One step of the flow; steps are applied in order and a subject counts at the first that holds."""
+
+    id: Slug
+    label: str
+    condition: Condition
+
+
+class Cohort(_Model):
+    """Who is studied: candidates, those treated, and ordered exclusions (conditions on ADSL or any dataset)."""
+
+    candidates: Candidates
+    treated_label: str = "Treated"
+    analysed_label: str = "Analysed"
+    exclusions: list[Exclusion] = []
+
+
+class Drug(_Model):
+    """A study drug: its concept (target code of the concept map `drug`) and label."""
+
+    id: Slug
+    label: str
+    concept: str = Field(description="EXTRT: the target code in the concept map `drug`.")
+    dose: float | None = Field(default=None, description="Planned dose per administration.")
+    unit: str = ""
+
+
+class Arm(_Model):
+    """An arm, as ResearchSubject names it."""
+
+    id: Slug
+    label: str
+    value: str = Field(description="ResearchSubject.actualArm or assignedArm.")
+
+
+class Treatment(_Model):
+    """Drugs, cycle and arms."""
+
+    drugs: list[Drug]
+    cycle_length_days: int = 21
+    cycles_from: str | None = Field(default=None, description="Drug (id) whose courses count as cycles; else any.")
+    arms: list[Arm] = []
+
+
+class BestResponse(_Model):
+    """Arguments of the best overall response (`rules.md`, Best overall response)."""
+
+    confirmed: bool = False
+    reference: Literal["baseline", "first_dose", "randomisation"] = "baseline"
+    ref_start_window: int = 42
+    ref_confirm: int = 28
+    max_nr_ne: int = 1
+    accept_sd: bool = False
+    missing_as_ne: bool = False
+
+
+class Response(_Model):
+    """Response criteria, windows and evaluator."""
+
+    criteria: Literal["RECIST 1.1"] = "RECIST 1.1"
+    evaluator: str = Field(
+        default="COMPUTED", description="COMPUTED from measurements, or the RSEVAL whose responses count."
+    )
+    baseline_window_days: int = 28
+    visit_window_days: int = 14
+    visit_date: Literal["latest"] = "latest"
+    assessment_interval_days: int = 63
+    sustained_pr: bool = True
+    reappearance_is_pd: bool = True
+    best: BestResponse = BestResponse()
+
+
+Impute = Literal["first", "middle", "last", "none"]
+
+
+class Imputation(_Model):
+    """How a partial date becomes a date."""
+
+    death: Impute = "none"
+    ae_start: Impute = "none"
+    dose: Impute = "none"
+    response: Impute = "none"
+
+
+class Endpoint(_Model):
+    """A time-to-event endpoint, and what the report says of it."""
+
+    id: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{0,7}$", description="PARAMCD in ADTTE.")]
+    label: str
+    kind: Literal["PFS", "OS", "DOR", "TTR", "EFS", "TOT"]
+    start: Literal["baseline", "first_dose", "randomisation"] = "baseline"
+    count_first_day: bool = False
+    censor_at: Literal["last_adequate_assessment", "last_contact"] = "last_adequate_assessment"
+    censor_new_therapy: bool = False
+    censor_missed_assessments: bool = False
+    response: Literal["confirmed", "unconfirmed"] = "unconfirmed"
+    unit: Literal["months", "days"] = "months"
+    landmarks: list[float] = Field(default=[], description="In the unit of the endpoint.")
+    conf_type: Literal["log-log", "log", "plain"] = "log-log"
+    by: list[Slug] = Field(default=[], description="Subgroups (ids) with a curve each and a log-rank test.")
+    population: Slug = "full"
+
+
+class AnalysisSet(_Model):
+    """An analysis set: `safety`, `full`, `response_evaluable` or any other id. Among the analysed subjects."""
+
+    id: Slug
+    label: str
+    flag: Variable = Field(description="Flag variable in ADSL, for example SAFFL.")
+    condition: Condition | None = None
+
+
+class Level(_Model):
+    """A level of a characteristic: its value, label, and the raw values or range that make it."""
+
+    value: str
+    label: str = ""
+    values: list[str] = Field(default=[], description="Raw values that become this level (default: `value`).")
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+
+
+class Characteristic(_Model):
+    """An ADSL variable: where its raw value comes from, and its levels.
+
+    The raw value is `source.variable` of the rows of `source.dataset` (in the subject's rows that satisfy `where`);
+    `pick` says which row if several (`first`/`last` by date, `any` for a yes/no, `all` for a list joined by ';').
+    """
+
+    variable: Variable
+    label: str
+    dataset: str = "ADSL"
+    source: Variable | None = None
+    where: Condition | None = None
+    pick: Literal["first", "last", "worst", "any", "all"] = "last"
+    on_or_before: Literal["first_dose", "baseline", "any"] = "any"
+    type: Literal["text", "number", "flag"] = "text"
+    levels: list[Level] = []
+    unit: str = ""
+
+
+class TableRow(_Model):
+    """Part of a baseline table: a characteristic, summarised."""
+
+    variable: Variable
+    label: str = ""
+    show: list[Literal["levels", "median_range", "median_iqr", "mean_sd"]] = ["levels"]
+    id: Slug = Field(description="Dotted ids start with this name: `baseline.<id>.<level>.n`.")
+    multiple: bool = Field(default=False, description="The variable holds several values joined by ';'.")
+    condition: Condition | None = Field(default=None, description="Only these subjects are counted.")
+
+
+class Baseline(_Model):
+    """Characteristics (ADSL variables) and the baseline table made of them."""
+
+    characteristics: list[Characteristic] = []
+    table: list[TableRow] = []
+    population: Slug = "full"
+    by_arm: bool = False
+
+
+class Subgroup(_Model):
+    """A partition of the subjects by an ADSL variable, in the order of `levels`, and the tests between them."""
+
+    id: Slug
+    label: str
+    variable: Variable
+    levels: list[str] = Field(default=[], description="Order of the levels; default: sorted.")
+    level_labels: dict[str, str] = {}
+    parent: dict[str, str] = Field(default={}, description="Sub-level → the level it is shown under.")
+    orr_test: str | None = Field(default=None, description="Name of the test on responders by level.")
+    dcr_test: str | None = None
+
+
+class ResponseTable(_Model):
+    """A table of best response by subgroup (the paper's Tables 3 and 4)."""
+
+    id: Slug
+    title: str
+    subgroups: list[Slug] = []
+    total: bool = True
+    columns: list[str] = ["CR", "PR", "SD", "PD", "NE", "ORR", "DCR"]
+    interval: Literal["clopper_pearson", "wilson"] | None = "clopper_pearson"
+    population: Slug = "full"
+
+
+class Grouping(_Model):
+    """A column of the toxicity table: grades from `low` to `high`."""
+
+    id: Slug
+    label: str
+    low: int = Field(ge=1, le=5)
+    high: int = Field(ge=1, le=5)
+
+
+class Toxicity(_Model):
+    """Adverse events: what counts as treatment-emergent and related, and how grades are grouped."""
+
+    dictionary: str = "CTCAE 5.0"
+    related_values: list[str] = Field(
+        default=["RELATED", "PROBABLE", "POSSIBLE", "DEFINITE"], description="AEREL values that count as related."
+    )
+    window_days: int = Field(default=30, description="Emergent: first dose to last dose plus these days.")
+    related_only: bool = True
+    groupings: list[Grouping] = [
+        Grouping(id="any", label="Total", low=1, high=5),
+        Grouping(id="g1_2", label="Grade 1–2", low=1, high=2),
+        Grouping(id="g3_4", label="Grade 3–4", low=3, high=4),
+        Grouping(id="g5", label="Grade 5", low=5, high=5),
+    ]
+    term_labels: dict[str, str] = {}
+    by_arm: bool = False
+    population: Slug = "safety"
+
+
+class Covariate(_Model):
+    """A covariate of a Cox model: an ADSL variable; with `reference` it is categorical."""
+
+    variable: Variable
+    label: str = ""
+    reference: str | None = None
+
+
+class CoxModel(_Model):
+    """A Cox model; `univariate` fits one model per covariate, else one with all of them."""
+
+    id: Slug
+    label: str
+    endpoint: str
+    covariates: list[Covariate]
+    univariate: bool = False
+    strata: Variable | None = None
+    ties: Literal["efron", "breslow"] = "efron"
+    population: Slug = "full"
+
+
+class Sensitivity(_Model):
+    """A named variation: an endpoint derived again with other settings, reported beside the main one."""
+
+    id: Slug
+    label: str
+    endpoint: str
+    changes: dict[str, Any]
+
+
+class Figure(_Model):
+    """A figure of the report."""
+
+    id: Slug
+    kind: Literal["waterfall", "kaplan_meier", "swimmer", "forest", "flow"]
+    title: str
+    endpoint: str | None = None
+    by: Slug | None = Field(default=None, description="Subgroup (id) that colours bars or makes curves.")
+    label_variable: Variable | None = None
+    population: Slug = "full"
+
+
+class Published(_Model):
+    """A published value, to stand beside the computed one."""
+
+    result: str = Field(description="Id of the computed result.")
+    value: float | str | None
+    digits: int | None = Field(default=None, description="Decimals printed; default: those of the value.")
+    where: str = Field(default="", description="Where it is printed.")
+
+
+class KnownDifference(_Model):
+    """Why a computed value differs from the published one."""
+
+    result: str
+    reason: str
+
+
+class ReportSettings(_Model):
+    """Sections, figures and the comparison with published values."""
+
+    sections: list[str] = ["summary", "flow", "baseline", "response", "survival", "toxicity", "exposure", "models",
+                           "sensitivity", "published", "methods", "accounting", "findings"]  # fmt: skip
+    figures: list[Figure] = []
+    published: list[Published] = []
+    known_differences: list[KnownDifference] = []
+    language: str = "en"
+
+
+class Limits(_Model):
+    """Findings above these counts end the run with status 3; None: no limit."""
+
+    quarantined: int | None = None
+    unknown_codes: int | None = None
+    findings: int | None = None
+
+
+class Study(_Model):
+    """A whole study file."""
+
+    study: StudyInfo
+    identity: Identity = Identity()
+    mapping: Mapping = Mapping()
+    cohort: Cohort
+    treatment: Treatment
+    response: Response = Response()
+    imputation: Imputation = Imputation()
+    last_contact: list[str] = Field(
+        default=["SV.SVENDTC", "SV.SVSTDTC", "TR.TRDTC", "EX.EXENDTC", "EX.EXSTDTC", "PR.PRSTDTC", "SC.SCDTC",
+                 "DS.DSSTDTC"],
+        description="DATASET.VARIABLE of dates that show the subject alive.",
+    )  # fmt: skip
+    analysis_sets: list[AnalysisSet] = [
+        AnalysisSet(id="safety", label="Safety set", flag="SAFFL"),
+        AnalysisSet(id="full", label="Full analysis set", flag="FASFL"),
+    ]
+    baseline: Baseline = Baseline()
+    subgroups: list[Subgroup] = []
+    response_tables: list[ResponseTable] = []
+    endpoints: list[Endpoint] = []
+    toxicity: Toxicity = Toxicity()
+    models: list[CoxModel] = []
+    sensitivity: list[Sensitivity] = []
+    limits: Limits = Limits()
+    report: ReportSettings = ReportSettings()
+
+    def subgroup(self, id_: str) -> Subgroup:
+        """The subgroup of that id."""
+        return next(item for item in self.subgroups if item.id == id_)
+
+    def endpoint(self, id_: str) -> Endpoint:
+        """The endpoint of that id."""
+        return next(item for item in self.endpoints if item.id == id_)
+
+    def analysis_set(self, id_: str) -> AnalysisSet:
+        """The analysis set of that id."""
+        return next(item for item in self.analysis_sets if item.id == id_)
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Study:
+        subgroups = {item.id for item in self.subgroups}
+        sets = {item.id for item in self.analysis_sets}
+        endpoints = {item.id for item in self.endpoints}
+        wrong: list[str] = []
+        for endpoint in self.endpoints:
+            wrong += [f"endpoint {endpoint.id}: no subgroup {by}" for by in endpoint.by if by not in subgroups]
+            wrong += [f"endpoint {endpoint.id}: no analysis set {endpoint.population}"] * (
+                endpoint.population not in sets
+            )
+        for table in self.response_tables:
+            wrong += [f"response table {table.id}: no subgroup {by}" for by in table.subgroups if by not in subgroups]
+        for model in self.models:
+            wrong += [f"model {model.id}: no endpoint {model.endpoint}"] * (model.endpoint not in endpoints)
+        for item in self.sensitivity:
+            wrong += [f"sensitivity {item.id}: no endpoint {item.endpoint}"] * (item.endpoint not in endpoints)
+        for figure in self.report.figures:
+            if figure.endpoint is not None and figure.endpoint not in endpoints:
+                wrong.append(f"figure {figure.id}: no endpoint {figure.endpoint}")
+            if figure.by is not None and figure.by not in subgroups:
+                wrong.append(f"figure {figure.id}: no subgroup {figure.by}")
+        for drug in [self.treatment.cycles_from]:
+            if drug is not None and drug not in {item.id for item in self.treatment.drugs}:
+                wrong.append(f"treatment.cycles_from: no drug {drug}")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+
+def _line(node: Any, path: tuple[int | str, ...]) -> int | None:
+    """Line (1-based) of the deepest part of `path` that stands in the file."""
+    line: int | None = None
+    for key in path:
+        if isinstance(node, CommentedMap) and key in node:
+            line = node.lc.key(key)[0] + 1
+        elif isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node):
+            line = node.lc.item(key)[0] + 1
+        else:
+            # A union tag of pydantic's, not a key of the file.
+            continue
+        node = node[key]
+    return line
+
+
+def load_study(path: Path) -> tuple[Study, str]:
+    """Reads and checks a study file.
+
+    Args:
+        path: the YAML file.
+
+    Returns:
+        The study and the SHA-256 (hex) of its bytes.
+
+    Raises:
+        StudyFileError: the file is missing, not YAML, or not a study; each problem with its line.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise StudyFileError(f"the study file cannot be read ({error.strerror})", where=path.name) from error
+    try:
+        tree = YAML(typ="rt").load(raw)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path.name}:{mark.line + 1}" if mark else path.name
+        raise StudyFileError(f"not YAML ({getattr(error, 'problem', None) or 'syntax'})", where=place) from error
+    try:
+        return Study.model_validate(tree), hashlib.sha256(raw).hexdigest()
+    except ValidationError as error:
+        problems = []
+        for item in error.errors():
+            line = _line(tree, item["loc"])
+            place = ".".join(str(part) for part in item["loc"])
+            problems.append(f"{path.name}:{line or 1}: {place}: {item['msg']}")
+        raise StudyFileError(
+            "; ".join(problems), remedy="`fhir-adapter study schema` prints what a study file may hold."
+        ) from error
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of a study file."""
+    schema = Study.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "fhir_adapter study file"
+    return schema
