@@ -19,10 +19,10 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from fhir_adapter.errors import StudyFileError
 
-__all__ = ["AllOf", "AnyOf", "Comparison", "Condition", "NotOf", "evaluate", "subjects_where", "used_variables"]
+__all__ = ["AllOf", "AnyOf", "Comparison", "Condition", "NotOf", "Op", "evaluate", "subjects_where", "used_variables"]
 
 Scalar = str | int | float | bool
-Op = Literal["eq", "ne", "lt", "le", "gt", "ge", "in", "not_in", "contains", "is_null", "not_null"]
+Op = Literal["eq", "ne", "lt", "le", "gt", "ge", "in", "not_in", "contains", "has", "is_null", "not_null"]
 
 
 class _Part(BaseModel):
@@ -30,7 +30,7 @@ class _Part(BaseModel):
 
 
 class Comparison(_Part):
-    """One variable compared with a value."""
+    """One variable compared with a value; `has` asks for an element of a list that is joined by `;`."""
 
     dataset: str | None = Field(default=None, description="Dataset of the variable; the base where absent.")
     variable: str
@@ -121,6 +121,8 @@ def _compare(condition: Comparison, rows: pd.DataFrame, dataset: str) -> pd.Seri
         raise StudyFileError(f"the condition on {dataset}.{condition.variable} has a list for {op}")
     if op == "contains":
         return present & column.astype("string").str.contains(str(value), regex=False).fillna(False).astype(bool)
+    if op == "has":
+        return present & column.map(lambda held: str(value) in str(held).split(";"), na_action="ignore").eq(True)
     if op in {"eq", "ne"}:
         target: Any = pd.Timestamp(str(value)) if pd.api.types.is_datetime64_any_dtype(column) else value
         same = (column == target).fillna(False).astype(bool)

@@ -22,7 +22,7 @@ from fhir_adapter.errors import StudyFileError
 __all__ = [
     "AnalysisSet", "Baseline", "BestResponse", "Candidates", "Characteristic", "Cohort", "CoxModel", "Drug",
     "Endpoint", "Exclusion", "Figure", "Grouping", "Identity", "Imputation", "KnownDifference", "Limits", "Mapping",
-    "Published", "ReportSettings", "Response", "Sensitivity", "Study", "StudyInfo", "Subgroup", "Toxicity",
+    "Published", "ReportSettings", "Response", "Sensitivity", "Study", "StudyInfo", "Subgroup", "Summary", "Toxicity",
     "Treatment", "json_schema", "load_study",
 ]  # fmt: skip
 
@@ -263,6 +263,32 @@ class Baseline(_Model):
     by_arm: bool = False
 
 
+class Summary(_Model):
+    """A named line of a summary: subjects that satisfy a condition, or a variable described over them.
+
+    `n_pct` counts subjects of the population with a row of `dataset` that satisfies `condition`; the other forms
+    describe `variable` over those rows, divided by `divide_by` (30.4375 gives months from days).
+    """
+
+    id: Slug
+    label: str
+    section: Literal["exposure", "response", "survival", "toxicity"] = "exposure"
+    dataset: str = "ADSL"
+    variable: Variable | None = None
+    condition: Condition | None = None
+    show: list[Literal["n_pct", "median_range", "median_iqr", "mean_sd", "range"]] = ["n_pct"]
+    unit: str = ""
+    divide_by: float = 1.0
+    digits: int = 1
+    population: Slug = "full"
+
+    @model_validator(mode="after")
+    def _has_a_variable(self) -> Summary:
+        if self.variable is None and self.show != ["n_pct"]:
+            raise ValueError(f"summary {self.id} describes a variable but names none")
+        return self
+
+
 class Subgroup(_Model):
     """A partition of the subjects by an ADSL variable, in the order of `levels`, and the tests between them."""
 
@@ -417,6 +443,7 @@ class Study(_Model):
     subgroups: list[Subgroup] = []
     response_tables: list[ResponseTable] = []
     endpoints: list[Endpoint] = []
+    summaries: list[Summary] = []
     toxicity: Toxicity = Toxicity()
     models: list[CoxModel] = []
     sensitivity: list[Sensitivity] = []

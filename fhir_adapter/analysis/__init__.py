@@ -1,1 +1,1 @@
-"""To be described."""
+"""From analysis datasets to results: descriptive tables, response, survival, toxicity, exposure, models."""

@@ -1,1 +1,561 @@
-"""To be described."""
+"""The landing: every resource that came over the wire, as it came, with an index that knows every version.
+
+    state/<site>/
+      landing.lock            held by the one run that may write
+      index.sqlite            type, id, version, sequence, place, subject, state, hash; checkpoints;
+      references segments/000001.ndjson  resources, one per line, append-only
+
+Segments are written and synced first; then the index rows and checkpoints follow in one transaction. A run
+that is killed leaves at most a tail that the index does not know, which is cut when the landing is opened
+again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import filelock
+import msgspec
+
+from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Outcome
+from fhir_adapter.errors import LandingError, RunLocked
+from fhir_adapter.landing import checkpoints, segments
+from fhir_adapter.landing.index import DELETED, OWN_OUTPUT, RESOURCE, UNREADABLE, connect
+from fhir_adapter.rundir import private_dir
+
+__all__ = ["Landed", "Landing", "LeftOut"]
+
+_KIND = {"resource": RESOURCE, "deleted": DELETED, "own-output": OWN_OUTPUT, "unreadable": UNREADABLE}
+_CHUNK = 1000
+
+# A row is current at :at if it had come by then and was not yet superseded.
+_CURRENT = "sequence <= :at AND (superseded_by IS NULL OR superseded_by > :at)"
+_COLUMNS = "type, id, version, sequence, subject, last_updated, origin, segment, offset, length, sha256"
+
+
+class Landed(msgspec.Struct, frozen=True):
+    """One resource of the landing.
+
+    Attributes:
+        type: resource type ("" for an unreadable item that names none).
+        id: logical id.
+        version: `meta.versionId`, or "".
+        sequence: number of its arrival, unique in the landing.
+        subject: `Patient/<id>`, or None for a shared resource.
+        body: the bytes as they came, on one line.
+        last_updated: `meta.lastUpdated` as written, or "".
+        origin: where it came from: file and line, or the search without its values.
+    """
+
+    type: str
+    id: str
+    version: str
+    sequence: int
+    subject: str | None
+    body: bytes
+    last_updated: str = ""
+    origin: str = ""
+
+
+class LeftOut(msgspec.Struct, frozen=True):
+    """A resource version that landed and is not handed to the mapping.
+
+    `reason` is `own-output`, `superseded`, `deleted` or `unreadable`.
+    """
+
+    type: str
+    id: str
+    version: str
+    sequence: int
+    subject: str | None
+    reason: str
+    origin: str = ""
+
+
+def _instant(text: str) -> dt.datetime | None:
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+
+
+def _is_older(item: Arrival, version: str, last_updated: str) -> bool:
+    """Whether an arrival is an older version than the one that is current.
+
+    `meta.lastUpdated` decides, then a numeric `meta.versionId`; without either the later arrival is the newer
+    one.
+    """
+    ours, theirs = _instant(item.last_updated), _instant(last_updated)
+    if ours is not None and theirs is not None and ours != theirs:
+        return ours < theirs
+    if item.version.isdecimal() and version.isdecimal():
+        return int(item.version) < int(version)
+    return False
+
+
+class Landing:
+    """The landing of one site; made by `Landing.open`, and a context manager.
+
+    Reading is possible at any earlier sequence number. What is yielded comes in a fixed order (type, id), in
+    memory bounded by a few resources.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        connection: sqlite3.Connection,
+        lock: filelock.BaseFileLock | None,
+        writer: segments.SegmentWriter | None,
+    ) -> None:
+        self.folder = folder
+        self.lock = lock
+        self._connection = connection
+        self._writer = writer
+
+    @classmethod
+    def open(
+        cls, folder: Path, *, read_only: bool = False, segment_bytes: int = segments.SEGMENT_BYTES
+    ) -> Landing:
+        """Opens a landing, making it if need be, and checks it.
+
+        Args:
+            folder: `state/<site>/`.
+            read_only: for the stages that only read; takes no lock, makes and cuts nothing.
+            segment_bytes: length after which a new segment begins.
+
+        Returns:
+            The landing; with the lock, unless it is read only.
+
+        Raises:
+            RunLocked: another run holds the lock.
+            LandingError: the landing is missing (read only), damaged, or of another version.
+        """
+        lock: filelock.BaseFileLock | None = None
+        if not read_only:
+            private_dir(folder)
+            lock = filelock.FileLock(folder / "landing.lock", mode=0o600)
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout as error:
+                raise RunLocked(
+                    "another run holds the lock of this site",
+                    where=str(folder / "landing.lock"),
+                    remedy="Wait for it to end; the lock goes with the process that holds it.",
+                ) from error
+        try:
+            connection = connect(folder / "index.sqlite", read_only=read_only)
+            try:
+                lengths = dict(
+                    connection.execute("SELECT number, length FROM segment ORDER BY number").fetchall()
+                )
+                place = folder / "segments"
+                writer = None
+                if not read_only:
+                    private_dir(place)
+                segments.settle(place, lengths, cut=not read_only)
+                if not read_only:
+                    last = max(lengths, default=1)
+                    writer = segments.SegmentWriter(place, last, lengths.get(last, 0), segment_bytes)
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.DatabaseError as error:
+            if lock is not None:
+                lock.release()
+            raise LandingError(f"the index cannot be read ({error})", where="index.sqlite") from error
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            raise
+        return cls(folder, connection, lock, writer)
+
+    def close(self) -> None:
+        """Closes files and gives the lock back."""
+        if self._writer is not None:
+            self._writer.close()
+        self._connection.close()
+        if self.lock is not None:
+            self.lock.release()
+
+    def __enter__(self) -> Landing:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Writing
+
+    def append(self, items: Iterable[Arrival], checkpoint: Checkpoint | Iterable[Checkpoint] = ()) -> Outcome:
+        """Lands a batch and its checkpoints, all or nothing.
+
+        Content that is current already (same type, id and SHA-256) appends nothing. An older version than the
+        current one is kept as superseded. The batch is held in memory: hand over pages, not whole pulls.
+
+        Args:
+            items: the arrivals, in the order in which they came.
+            checkpoint: checkpoints that become true with this batch.
+
+        Returns:
+            What became of the arrivals.
+
+        Raises:
+            LandingError: the landing was opened read only.
+        """
+        marks = [checkpoint] if isinstance(checkpoint, Checkpoint) else list(checkpoint)
+        with self._transaction() as writer:
+            batch = _Batch(self._connection, writer.number, writer.length)
+            for item in items:
+                batch.add(item)
+            if batch.data:
+                writer.write(bytes(batch.data))
+                self._connection.execute(
+                    "INSERT INTO segment (number, length) VALUES (?, ?) "
+                    "ON CONFLICT (number) DO UPDATE SET length = excluded.length",
+                    (writer.number, writer.length),
+                )
+            checkpoints.put(self._connection, marks)
+        return batch.outcome
+
+    def mark_deleted(self, type_: str, id_: str) -> bool:
+        """Records that a resource was deleted at the source; True if it was current until now."""
+        item = Arrival(type_, id_, "", "", None, "deleted", b"", b"")
+        return self.append([item]).deleted == 1
+
+    def retire_unreadable(self, origin: str, keep: set[str]) -> int:
+        """Ends the unreadable items of an origin that were not met again when it was read anew.
+
+        Args:
+            origin: what the origins begin with: a file's name, or a search.
+            keep: ids (as the arrivals had them) that are still there.
+
+        Returns:
+            How many were ended.
+        """
+        rows = self._connection.execute(
+            "SELECT type, id FROM landed WHERE kind = 3 AND superseded_by IS NULL AND (origin = ? "
+            "OR substr(origin, 1, ?) = ?) ORDER BY sequence",
+            (origin, len(origin) + 1, f"{origin}:"),
+        ).fetchall()
+        lost = [
+            Arrival(type_, id_, "", "", None, "deleted", b"", b"") for type_, id_ in rows if id_ not in keep
+        ]
+        return self.append(lost).deleted if lost else 0
+
+    @contextmanager
+    def _transaction(self) -> Iterator[segments.SegmentWriter]:
+        if self._writer is None:
+            raise LandingError("this landing was opened for reading only", where=self.folder.name)
+        self._writer.roll()
+        before = self._writer.length
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._writer
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            self._writer.rewind(before)
+            raise
+
+    # Checkpoints and what is known
+
+    def checkpoint(self, key: str) -> dict[str, Any] | None:
+        """Value of a checkpoint, or None if there is none."""
+        return checkpoints.get(self._connection, key)
+
+    def set_checkpoint(self, key: str, value: dict[str, Any]) -> None:
+        """Writes a checkpoint by itself, when nothing landed with it."""
+        self.append([], Checkpoint(key, value))
+
+    def known(self, type_: str, subjects: Iterable[str] | None = None) -> set[str]:
+        """Ids of a type that are current, own output included.
+
+        Args:
+            type_: the resource type.
+            subjects: subject keys; None for all, with and without a subject.
+        """
+        sql = "SELECT id FROM landed WHERE type = ? AND kind IN (0, 2) AND superseded_by IS NULL"
+        if subjects is None:
+            return {row[0] for row in self._connection.execute(sql, (type_,))}
+        return {
+            row[0]
+            for subject in subjects
+            for row in self._connection.execute(f"{sql} AND subject = ?", (type_, subject))
+        }
+
+    def missing_references(self, types: Iterable[str]) -> list[tuple[str, str]]:
+        """References to resources of these types that have not landed, in order."""
+        found: list[tuple[str, str]] = []
+        for type_ in sorted(set(types)):
+            found += self._connection.execute(
+                "SELECT r.type, r.id FROM reference r WHERE r.type = ? AND NOT EXISTS (SELECT 1 FROM landed l "
+                "WHERE l.type = r.type AND l.id = r.id AND l.superseded_by IS NULL) ORDER BY r.id",
+                (type_,),
+            ).fetchall()
+        return found
+
+    def bodies(self, type_: str) -> Iterator[bytes]:
+        """Bodies of the current resources of a type, in the order of their ids."""
+        for landed in self.current(types=[type_]):
+            yield landed.body
+
+    # Reading
+
+    @property
+    def sequence(self) -> int:
+        """Latest sequence number; 0 if nothing has landed."""
+        row = self._connection.execute("SELECT max(sequence) FROM landed").fetchone()
+        return int(row[0] or 0)
+
+    def counts(self, sequence: int | None = None) -> dict[str, dict[str, int]]:
+        """What landed, by type, counted in the index.
+
+        Args:
+            sequence: the state to count; default: the latest.
+
+        Returns:
+            `{type: {current, superseded, deleted, own_output, unreadable, total}}`. Every version that landed
+            is in exactly one of the five: `deleted` is the last version of what was deleted since,
+            `superseded` an older version of what is still there.
+        """
+        names = ("current", "superseded", "deleted", "own_output", "unreadable")
+        table: dict[str, dict[str, int]] = {}
+        for type_, name, number in self._connection.execute(
+            f"SELECT type, state, count(*) FROM ({_STATES}) GROUP BY type, state ORDER BY type",
+            self._at(sequence),
+        ):
+            row = table.setdefault(type_, dict.fromkeys((*names, "total"), 0))
+            row[name] += number
+            row["total"] += number
+        return table
+
+    def left_out(self, sequence: int | None = None) -> Iterator[LeftOut]:
+        """What landed and is not handed to the mapping, with its reason, in the order of type, id, arrival.
+
+        Together with `current` this is every version that landed, each once.
+        """
+        cursor = self._connection.execute(
+            f"SELECT type, id, version, sequence, subject, replace(state, '_', '-'), origin FROM ({_STATES}) "
+            "WHERE state <> 'current' ORDER BY type, id, sequence",
+            self._at(sequence),
+        )
+        for row in cursor:
+            yield LeftOut(*row)
+
+    def current(self, sequence: int | None = None, *, types: Iterable[str] | None = None) -> Iterator[Landed]:
+        """Current resources with their bodies, in the order of type and id.
+
+        Args:
+            sequence: the state to read; default: the latest.
+            types: only these types.
+        """
+        at = self._at(sequence)
+        names = self._types(at) if types is None else sorted(set(types))
+        with segments.SegmentReader(self.folder / "segments") as reader:
+            for type_ in names:
+                yield from self._pages(reader, "type = :type AND kind = 0", {**at, "type": type_}, "id")
+
+    def unreadable(self, sequence: int | None = None) -> Iterator[Landed]:
+        """Items that are not a resource with type and id, as they came, in the order of their arrival."""
+        at = self._at(sequence)
+        with segments.SegmentReader(self.folder / "segments") as reader:
+            yield from self._pages(reader, "kind = 3", dict(at), "sequence")
+
+    def subject_keys(self, sequence: int | None = None) -> list[str]:
+        """Keys (`Patient/<id>`) of all subjects with a current resource, sorted."""
+        return [
+            row[0]
+            for row in self._connection.execute(
+                f"SELECT DISTINCT subject FROM landed WHERE subject IS NOT NULL AND kind = 0 AND {_CURRENT} "
+                "ORDER BY subject",
+                self._at(sequence),
+            )
+        ]
+
+    def by_subject(self, subjects: Iterable[str], sequence: int | None = None) -> Iterator[Landed]:
+        """Current resources of these subjects, subject after subject as given, each in the order of type and
+        id."""
+        at = self._at(sequence)
+        with segments.SegmentReader(self.folder / "segments") as reader:
+            for subject in subjects:
+                rows = self._connection.execute(
+                    f"SELECT {_COLUMNS} FROM landed WHERE subject = :subject AND kind = 0 AND {_CURRENT} "
+                    "ORDER BY type, id",
+                    {**at, "subject": subject},
+                ).fetchall()
+                for row in rows:
+                    yield self._landed(reader, row)
+
+    def shared(self, sequence: int | None = None) -> Iterator[Landed]:
+        """Current resources without a patient (Medication, ResearchStudy, Organization …), by type and id."""
+        at = self._at(sequence)
+        with segments.SegmentReader(self.folder / "segments") as reader:
+            for type_ in self._types(at):
+                yield from self._pages(
+                    reader, "type = :type AND subject IS NULL AND kind = 0", {**at, "type": type_}, "id"
+                )
+
+    def get(self, type_: str, id_: str, sequence: int | None = None) -> Landed | None:
+        """One current resource, or None."""
+        row = self._connection.execute(
+            f"SELECT {_COLUMNS} FROM landed WHERE type = :type AND id = :id AND kind = 0 AND {_CURRENT}",
+            {**self._at(sequence), "type": type_, "id": id_},
+        ).fetchone()
+        if row is None:
+            return None
+        with segments.SegmentReader(self.folder / "segments") as reader:
+            return self._landed(reader, row)
+
+    def verify(self) -> int:
+        """Reads everything that is stored, superseded versions too, and compares it with its hash.
+
+        Returns:
+            Number of bodies that were compared.
+
+        Raises:
+            LandingError: one does not agree.
+        """
+        number = 0
+        with segments.SegmentReader(self.folder / "segments") as reader:
+            for row in self._connection.execute(
+                f"SELECT {_COLUMNS} FROM landed WHERE segment IS NOT NULL ORDER BY sequence"
+            ):
+                self._landed(reader, row)
+                number += 1
+        return number
+
+    def _at(self, sequence: int | None) -> dict[str, int]:
+        return {"at": self.sequence if sequence is None else sequence}
+
+    def _types(self, at: dict[str, int]) -> list[str]:
+        return [
+            row[0]
+            for row in self._connection.execute(
+                "SELECT DISTINCT type FROM landed WHERE kind = 0 AND sequence <= :at ORDER BY type", at
+            )
+        ]
+
+    def _pages(
+        self, reader: segments.SegmentReader, where: str, values: dict[str, Any], by: str
+    ) -> Iterator[Landed]:
+        # Page after page by key, not one long cursor: a reader that takes its time must not hold a
+        # transaction open.
+        last: Any = "" if by == "id" else 0
+        while True:
+            rows = self._connection.execute(
+                f"SELECT {_COLUMNS} FROM landed WHERE {where} AND {by} > :last AND {_CURRENT} "
+                f"ORDER BY {by} LIMIT {_CHUNK}",
+                {**values, "last": last},
+            ).fetchall()
+            if not rows:
+                return
+            for row in rows:
+                yield self._landed(reader, row)
+            last = rows[-1][1] if by == "id" else rows[-1][3]
+
+    @staticmethod
+    def _landed(reader: segments.SegmentReader, row: tuple[Any, ...]) -> Landed:
+        type_, id_, version, sequence, subject, last_updated, origin, segment, offset, length, digest = row
+        body = reader.read(segment, offset, length)
+        if hashlib.sha256(body).digest() != digest:
+            raise LandingError(
+                f"what is stored of a {type_ or 'resource'} is not what landed (its hash differs)",
+                where=f"{segments.segment_path(Path(), segment)}, byte {offset}",
+                remedy="Restore the landing from a backup, or remove the site's state folder and pull again in full.",
+            )
+        return Landed(type_, id_, version, sequence, subject, body, last_updated, origin)
+
+
+# Every version that landed with what it is at :at; tombstones are no resources and are not counted.
+_STATES = """
+SELECT r.type, r.id, r.version, r.sequence, r.subject, r.origin, CASE
+    WHEN r.superseded_by IS NULL OR r.superseded_by > :at
+        THEN CASE r.kind WHEN 0 THEN 'current' WHEN 2 THEN 'own_output' ELSE 'unreadable' END
+    WHEN t.kind = 1 AND (t.superseded_by IS NULL OR t.superseded_by > :at) THEN 'deleted'
+    ELSE 'superseded' END AS state
+FROM landed r LEFT JOIN landed t ON t.sequence = r.superseded_by
+WHERE r.sequence <= :at AND r.kind <> 1
+"""
+
+
+class _Batch:
+    """Rows and bytes of one batch, inside a transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, segment: int, offset: int) -> None:
+        self.outcome = Outcome()
+        self.data = bytearray()
+        self._connection = connection
+        self._segment = segment
+        self._offset = offset
+        row = connection.execute("SELECT max(sequence) FROM landed").fetchone()
+        self._sequence = int(row[0] or 0)
+
+    def add(self, item: Arrival) -> None:
+        """Lands one arrival."""
+        current = self._connection.execute(
+            "SELECT sequence, kind, sha256, version, last_updated FROM landed "
+            "WHERE type = ? AND id = ? AND superseded_by IS NULL",
+            (item.type, item.id),
+        ).fetchone()
+        if item.state == "deleted":
+            if current is not None and current[1] != DELETED:
+                self._insert(item, None, current[0])
+                self.outcome.deleted += 1
+            return
+        if item.refs:
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO reference (type, id) VALUES (?, ?)", item.refs
+            )
+        kind = _KIND[item.state]
+        if current is not None and current[1] == kind and current[2] == item.sha256:
+            self.outcome.unchanged += 1
+            return
+        if current is not None and current[1] != DELETED and _is_older(item, current[3], current[4]):
+            if self._connection.execute(
+                "SELECT 1 FROM landed WHERE type = ? AND id = ? AND sha256 = ? LIMIT 1",
+                (item.type, item.id, item.sha256),
+            ).fetchone():
+                self.outcome.unchanged += 1
+                return
+            # It was superseded before it came: the row that did it has the lower number.
+            self._insert(item, current[0], None)
+            self.outcome.older += 1
+            return
+        self._insert(item, None, None if current is None else current[0])
+        if item.state == "own-output":
+            self.outcome.own_output += 1
+        elif item.state == "unreadable":
+            self.outcome.unreadable += 1
+        elif current is None or current[1] == DELETED:
+            self.outcome.new += 1
+        else:
+            self.outcome.changed += 1
+
+    def _insert(self, item: Arrival, superseded_by: int | None, supersedes: int | None) -> None:
+        self._sequence += 1
+        stored = bool(item.body)
+        self._connection.execute(
+            "INSERT INTO landed (sequence, type, id, version, last_updated, subject, kind, sha256, segment, offset, "
+            "length, origin, superseded_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                self._sequence, item.type, item.id, item.version, item.last_updated, item.subject, _KIND[item.state],
+                item.sha256, self._segment if stored else None,
+                self._offset + len(self.data) if stored else None, len(item.body), item.origin, superseded_by,
+            ),
+        )  # fmt: skip
+        if stored:
+            self.data += item.body
+            self.data += b"\n"
+        if supersedes is not None:
+            self._connection.execute(
+                "UPDATE landed SET superseded_by = ? WHERE sequence = ?", (self._sequence, supersedes)
+            )

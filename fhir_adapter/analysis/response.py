@@ -1,0 +1,162 @@
+"""Response tables: best overall response, objective response and disease control, by subgroup, with tests.
+
+Ids: `response.total.cr.n`, `response.<subgroup>.<level>.orr.pct|lower|upper`, `response.<subgroup>.orr_test.p`.
+A table on a population other than `full` has that population after `response.`.
+"""
+
+from __future__ import annotations
+
+from fhir_adapter.analysis import comparisons
+from fhir_adapter.analysis.descriptive import round_half_away
+from fhir_adapter.analysis.levels import subgroup_levels
+from fhir_adapter.analysis.selection import Analysis, both, equals, slug
+from fhir_adapter.conditions import Comparison, Condition
+from fhir_adapter.results import Cell, Display, Row
+from fhir_adapter.study import ResponseTable, Subgroup
+
+__all__ = ["response_tables"]
+
+_MEMBERS: dict[str, list[str | int | float | bool]] = {
+    "ORR": ["CR", "PR"],
+    "DCR": ["CR", "PR", "SD", "NON-CR/NON-PD"],
+}
+_FLAG = {"ORR": "RSPFL", "DCR": "DCFL"}
+_HEAD = {"ORR": "ORR, % (95% CI)", "DCR": "DCR, % (95% CI)"}
+
+
+def _condition(column: str) -> Comparison:
+    if column in _FLAG:
+        return equals(_FLAG[column], "Y")
+    if column == "NE":
+        return Comparison(variable="BOR", op="in", value=["NE", "MISSING", "ND"])
+    return equals("BOR", column)
+
+
+def _rate(
+    analysis: Analysis, table: ResponseTable, id_: str, n: int, total: int, condition: Condition | None, column: str
+) -> Cell:
+    """The interval of a rate, and the cell with estimate and interval."""
+    if table.interval is None:
+        return Cell("pct", (f"{id_}.pct",))
+    method = table.interval
+    lower, upper = comparisons.INTERVALS[method](n, total) if total else (None, None)
+    for name, bound in (("lower", lower), ("upper", upper)):
+        analysis.add(
+            f"{id_}.{name}", None if bound is None else 100 * bound, "interval_bound", dataset="ADSL",
+            population=table.population, condition=condition, variable="BOR", unit="%", digits=1,
+            reason="" if bound is not None else "no subjects", method=f"95% {method.replace('_', '-').title()}",
+        )  # fmt: skip
+    return Cell("estimate_ci", (f"{id_}.pct", f"{id_}.lower", f"{id_}.upper"))
+
+
+def _cells(analysis: Analysis, table: ResponseTable, stem: str, within: Condition | None) -> tuple[Cell, ...]:
+    total = len(analysis.rows("ADSL", table.population, within))
+    analysis.add(
+        f"{stem}.n", total, "n_subjects", dataset="ADSL", population=table.population, condition=within, unit="n",
+        digits=0,
+    )  # fmt: skip
+    cells = [Cell("n", (f"{stem}.n",))]
+    for column in table.columns:
+        condition = both(within, _condition(column))
+        id_ = f"{stem}.{slug(column)}"
+        n, pct = analysis.count(id_, "ADSL", table.population, condition, denominator=total, variable="BOR")
+        if column in _FLAG:
+            responders = analysis.results[n].value
+            cells.append(_rate(analysis, table, id_, int(responders or 0), total, condition, column))
+        else:
+            cells.append(Cell("n_pct", (n, pct)))
+    return tuple(cells)
+
+
+def _test(
+    analysis: Analysis, table: ResponseTable, stem: str, subgroup: Subgroup, levels: list[str], column: str, name: str
+) -> Row:
+    """The named test between the levels on responders and others."""
+    counts = []
+    for level in levels:
+        inside = equals(subgroup.variable, level)
+        total = len(analysis.rows("ADSL", table.population, inside))
+        yes = len(analysis.rows("ADSL", table.population, both(inside, _condition(column))))
+        counts.append([yes, total - yes])
+    outcome = comparisons.TESTS[name](counts)
+    known = Comparison(variable=subgroup.variable, op="not_null")
+    selector = {"dataset": "ADSL", "population": table.population, "condition": known, "variable": "BOR"}
+    kind = slug(column)
+    for part, value, digits in (("p", outcome.p, 4), ("statistic", outcome.statistic, 4), ("df", outcome.df, 0)):
+        if value is None and part != "p":
+            continue
+        analysis.add(
+            f"{stem}.{kind}_test.{part}", value, f"test:{name}", unit="p" if part == "p" else "", digits=digits,
+            method=outcome.method, reason=outcome.reason or "", **selector,  # type: ignore[arg-type]
+        )  # fmt: skip
+    shown = ", ".join(f"{yes}/{yes + no}" for yes, no in counts)
+    blank = [Cell("text")] * (1 + table.columns.index(column))
+    label = f"P for {column} ({outcome.method}; {shown})"
+    return Row(label=label, cells=(*blank, Cell("p", (f"{stem}.{kind}_test.p",))), level=1)
+
+
+def _subgroup_rows(analysis: Analysis, table: ResponseTable, stem: str, subgroup: Subgroup) -> tuple[list[Row], str]:
+    subjects = analysis.population(table.population)
+    levels, gone = subgroup_levels(subgroup, subjects)
+    rows = [Row(label=subgroup.label)]
+    for level in levels:
+        inside = equals(subgroup.variable, level)
+        label = subgroup.level_labels.get(level, level)
+        depth = 2 if level in subgroup.parent else 1
+        cells = _cells(analysis, table, f"{stem}.{slug(level)}", inside)
+        rows.append(Row(label=label, cells=cells, level=depth))
+    tests = [("ORR", subgroup.orr_test), ("DCR", subgroup.dcr_test)]
+    rows += [
+        _test(analysis, table, stem, subgroup, levels, column, name)
+        for column, name in tests
+        if name is not None and column in table.columns
+    ]
+    notes = []
+    if gone:
+        notes.append(f"{subgroup.label}: no subjects in {', '.join(gone)}.")
+    missing = int(subjects[subgroup.variable].isna().sum())
+    if missing:
+        notes.append(f"{subgroup.label}: not recorded for {missing}.")
+    return rows, " ".join(notes)
+
+
+def response_tables(analysis: Analysis) -> None:
+    """Adds every response table of the study: results and displays."""
+    for table in analysis.study.response_tables:
+        root = "response" if table.population == "full" else f"response.{table.population}"
+        rows: list[Row] = []
+        notes: list[str] = []
+        if table.total:
+            rows.append(Row(label="Total", cells=_cells(analysis, table, f"{root}.total", None)))
+        for name in table.subgroups:
+            subgroup = analysis.study.subgroup(name)
+            more, note = _subgroup_rows(analysis, table, f"{root}.{slug(name)}", subgroup)
+            rows += more
+            notes += [note] if note else []
+        best = analysis.study.response.best
+        kind = "confirmed" if best.confirmed else "unconfirmed"
+        notes.insert(0, f"Best overall response, {kind}, {analysis.study.response.criteria}; n (%) of the group.")
+        if "NE" in table.columns:
+            notes.append("NE: not evaluable or no assessment; it stays in the denominator.")
+        analysis.results.displays.append(
+            Display(
+                id=f"response_{table.id}",
+                title=table.title,
+                section="response",
+                stub="Group",
+                columns=("N", *(_HEAD.get(column, column) if table.interval else column for column in table.columns)),
+                rows=tuple(rows),
+                notes=tuple(notes),
+            )
+        )
+
+
+def responders_line(analysis: Analysis) -> str:
+    """One sentence with ORR and DCR, for the summary of the write-back; empty without a total row."""
+    results = analysis.results.results
+    if "response.total.orr.pct" not in results:
+        return ""
+    orr, n = results["response.total.orr.pct"], results["response.total.n"]
+    if orr.value is None:
+        return f"Objective response not estimable ({n.value} subjects)."
+    return f"Objective response rate {round_half_away(float(orr.value), 1)}% of {n.value} subjects."

@@ -1,0 +1,297 @@
+"""What a connector hands to the landing: one resource as its bytes, and the little that the landing must know
+of it.
+
+Only the envelope of a resource is decoded (type, id, meta, subject); the body stays the bytes that the source
+sent. A raw line break in JSON can only stand between tokens (RFC 8259, section 7), so turning it into a space
+puts a resource on one line without changing it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from fhir_adapter.connectors.own import OWN_TAG_CODE, OWN_TAG_SYSTEM
+
+__all__ = [
+    "Arrival",
+    "Checkpoint",
+    "Landing",
+    "Outcome",
+    "State",
+    "arrival",
+    "gone",
+    "references",
+    "subject_key",
+    "unreadable",
+]
+
+#: What an arrival is: a resource, one of our own output, something that cannot be read, or news of a
+#: deletion.
+State = Literal["resource", "own-output", "unreadable", "deleted"]
+
+# R4, datatypes: id is 1 to 64 of these characters. Anything else might end up in a path or a URL.
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
+_PATIENT = re.compile(r"(?:^|/)Patient/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?$")
+_REFERENCE = re.compile(
+    rb'"reference"\s*:\s*"([^"\\]*?)([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?"'
+)
+_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """One resource on its way into the landing.
+
+    Attributes:
+        type: resource type; "" if an unreadable item names none.
+        id: logical id; for an unreadable item a name made of its hash.
+        version: `meta.versionId`, or "".
+        last_updated: `meta.lastUpdated` as written, or "".
+        subject: `Patient/<id>` of the patient it is about, or None for a shared resource.
+        state: what it is.
+        body: the bytes as they came, on one line; empty for own output and deletions.
+        sha256: of the bytes as they came, on one line.
+        origin: where it came from (file and line, or search), for the one who has to mend it.
+        refs: `(type, id)` of what it refers to on the same server.
+    """
+
+    type: str
+    id: str
+    version: str
+    last_updated: str
+    subject: str | None
+    state: State
+    body: bytes
+    sha256: bytes
+    origin: str = ""
+    refs: tuple[tuple[str, str], ...] = ()
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """How far a query has been pulled: a key, and what to continue from."""
+
+    key: str
+    value: dict[str, Any]
+
+
+class Outcome(msgspec.Struct):
+    """What became of a batch of arrivals: counts of rows."""
+
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    older: int = 0
+    own_output: int = 0
+    unreadable: int = 0
+    deleted: int = 0
+
+    def add(self, other: Outcome) -> None:
+        """Adds the counts of another batch."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Landing(Protocol):
+    """What a connector needs of a landing (`fhir_adapter.landing.Landing` is one)."""
+
+    @property
+    def sequence(self) -> int:
+        """Latest sequence number."""
+
+    def append(self, items: Iterable[Arrival], checkpoint: Iterable[Checkpoint] = ()) -> Outcome:
+        """Lands a batch and its checkpoints, all or nothing."""
+
+    def checkpoint(self, key: str) -> dict[str, Any] | None:
+        """Value of a checkpoint."""
+
+    def known(self, type_: str, subjects: Iterable[str] | None = None) -> set[str]:
+        """Ids of a type that are current (own output included), of these subjects or of all."""
+
+    def missing_references(self, types: Iterable[str]) -> list[tuple[str, str]]:
+        """References to resources of these types that have not landed."""
+
+    def retire_unreadable(self, origin: str, keep: set[str]) -> int:
+        """Ends the unreadable items of an origin that are no longer there."""
+
+    def bodies(self, type_: str) -> Iterable[bytes]:
+        """Bodies of the current resources of a type."""
+
+
+class _Tag(msgspec.Struct):
+    system: str | None = None
+    code: str | None = None
+
+
+class _Meta(msgspec.Struct):
+    versionId: str | None = None  # noqa: N815 - FHIR's name
+    lastUpdated: str | None = None  # noqa: N815 - FHIR's name
+    tag: list[_Tag] | None = None
+
+
+class _Reference(msgspec.Struct):
+    reference: str | None = None
+
+
+class _Head(msgspec.Struct):
+    resourceType: str  # noqa: N815 - FHIR's name
+    id: str
+    meta: _Meta | None = None
+    subject: _Reference | None = None
+    patient: _Reference | None = None
+    individual: _Reference | None = None
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _lenient_head(body: bytes) -> _Head | None:
+    """Envelope of a resource that is odd elsewhere; None if it has no usable type and id.
+
+    An odd `meta` or `subject` must not make a resource unreadable: the mapping quarantines it with a better
+    reason.
+    """
+    try:
+        tree = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if not isinstance(tree, dict):
+        return None
+    type_, id_ = _text(tree.get("resourceType")), _text(tree.get("id"))
+    if type_ is None or id_ is None:
+        return None
+    head = _Head(type_, id_)
+    meta = tree.get("meta")
+    if isinstance(meta, dict):
+        tags = meta.get("tag")
+        head.meta = _Meta(
+            _text(meta.get("versionId")),
+            _text(meta.get("lastUpdated")),
+            [_Tag(_text(t.get("system")), _text(t.get("code"))) for t in tags if isinstance(t, dict)]
+            if isinstance(tags, list)
+            else None,
+        )
+    for name in ("subject", "patient", "individual"):
+        part = tree.get(name)
+        if isinstance(part, dict):
+            setattr(head, name, _Reference(_text(part.get("reference"))))
+    return head
+
+
+def subject_key(reference: str | None, aliases: Mapping[str, str] | None = None) -> str | None:
+    """Key of the patient that a reference names.
+
+    Relative, absolute and versioned references give the same key. The host of an absolute reference is not
+    looked
+    at: servers behind a proxy name themselves by inner names, and what a search by patient returned is that
+    patient's.
+
+    Args:
+        reference: `Reference.reference`.
+        aliases: `fullUrl` to `Type/id` of the Bundle it stands in (for `urn:uuid` references).
+
+    Returns:
+        `Patient/<id>`, or None if it is not a literal reference to a patient.
+    """
+    if not reference:
+        return None
+    if aliases and reference in aliases:
+        reference = aliases[reference]
+    match = _PATIENT.search(reference)
+    return f"Patient/{match[1]}" if match else None
+
+
+def references(body: bytes, base: str | None = None) -> tuple[tuple[str, str], ...]:
+    """What a resource refers to on its own server: `(type, id)`, each once, patients left out.
+
+    Args:
+        body: the resource.
+        base: base URL of the server; absolute references to other servers are none of ours.
+    """
+    if b'"reference"' not in body:
+        return ()
+    if b"\\/" in body:  # some encoders escape the slash
+        body = body.replace(b"\\/", b"/")
+    found: dict[tuple[str, str], None] = {}
+    for prefix, type_, id_ in _REFERENCE.findall(body):
+        if type_ == b"Patient" or (
+            prefix and (base is None or prefix.decode("utf-8", "replace").rstrip("/") != base)
+        ):
+            continue
+        found[(type_.decode(), id_.decode())] = None
+    return tuple(found)
+
+
+def unreadable(raw: bytes, origin: str) -> Arrival:
+    """An item that is not a resource with type and id: kept as it came, to be counted and quarantined."""
+    body = raw.translate(_ONE_LINE)
+    digest = hashlib.sha256(body).digest()
+    head: Any = None
+    try:
+        head = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        head = None
+    type_ = _text(head.get("resourceType")) if isinstance(head, dict) else None
+    if type_ is None or not _TYPE.fullmatch(type_):
+        type_ = ""
+    # Two equal lines at two places are two items: each is counted.
+    name = hashlib.sha256(origin.encode() + b"\0" + digest).hexdigest()[:40]
+    return Arrival(type_, f"unreadable-{name}", "", "", None, "unreadable", body, digest, origin)
+
+
+def gone(type_: str, id_: str) -> Arrival:
+    """News that a resource was deleted at the source."""
+    return Arrival(type_, id_, "", "", None, "deleted", b"", b"")
+
+
+def arrival(
+    raw: bytes, *, origin: str, base: str | None = None, aliases: Mapping[str, str] | None = None
+) -> Arrival:
+    """Makes an arrival of the bytes of one resource.
+
+    Args:
+        raw: the JSON of the resource as the source sent it.
+        origin: where it stands (file and line, or search), without anything that names a patient.
+        base: base URL of the server, if it came from one.
+        aliases: `fullUrl` to `Type/id` within its Bundle.
+
+    Returns:
+        A resource, own output (no body), or an unreadable item. Never an error: each resource stands or falls
+        alone.
+    """
+    body = raw.translate(_ONE_LINE) if b"\n" in raw or b"\r" in raw else raw
+    try:
+        head: _Head | None = _decode_head(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        head = _lenient_head(body)
+    if head is None or not _ID.fullmatch(head.id) or not _TYPE.fullmatch(head.resourceType):
+        return unreadable(body, origin)
+    digest = hashlib.sha256(body).digest()
+    meta = head.meta or _Meta()
+    if head.resourceType == "Patient":
+        subject: str | None = f"Patient/{head.id}"
+    else:
+        subject = None
+        for part in (head.subject, head.patient, head.individual):
+            subject = subject or (subject_key(part.reference, aliases) if part else None)
+    own = any(tag.system == OWN_TAG_SYSTEM and tag.code == OWN_TAG_CODE for tag in meta.tag or ())
+    return Arrival(
+        head.resourceType,
+        head.id,
+        meta.versionId or "",
+        meta.lastUpdated or "",
+        subject,
+        "own-output" if own else "resource",
+        b"" if own else body,
+        digest,
+        origin,
+        () if own else references(body, base),
+    )

@@ -1,0 +1,192 @@
+"""The connector for files: a folder, or one file, of NDJSON, Bundles, arrays and single resources, plain or
+gzipped.
+
+Files are read in the order of their names. A line of NDJSON that is not a resource lands as unreadable and
+the rest goes on; a JSON document that is cut or is no FHIR ends the pull, because nobody can say what it
+lacks. A file that has not changed since it was read to its end is not read again. Where two files carry one
+resource, the version that is newer by `meta` is current, and without versions the one that came later.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from fhir_adapter.connectors import bundles
+from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Landing, unreadable
+from fhir_adapter.connectors.reports import PullReport
+from fhir_adapter.errors import SourceIncomplete, SourceNotFhir, SourceUnreachable
+from fhir_adapter.site import Site
+
+__all__ = ["pull_files", "source_files"]
+
+_NDJSON = (".ndjson", ".jsonl")
+_ENDINGS = (*_NDJSON, ".json")
+_BATCH = 1000
+_BATCH_BYTES = 8 * 1024 * 1024
+
+Progress = Callable[[str, int], None]
+
+
+def _ending(path: Path) -> str:
+    name = path.name.lower().removesuffix(".gz")
+    return next((ending for ending in _ENDINGS if name.endswith(ending)), "")
+
+
+def source_files(place: Path) -> tuple[list[Path], int]:
+    """Files of a source, in the order of their names, and how many other files lie among them.
+
+    Hidden files, and links that lead out of the folder, are not part of the source.
+
+    Raises:
+        SourceUnreachable: there is no such folder or file.
+    """
+    if place.is_file():
+        return ([place], 0) if _ending(place) else ([], 1)
+    if not place.is_dir():
+        raise SourceUnreachable("there is no such folder or file", where=str(place))
+    root = place.resolve()
+    found: list[Path] = []
+    others = 0
+    for path in sorted(place.rglob("*"), key=lambda item: item.relative_to(place).parts):
+        relative = path.relative_to(place)
+        if any(part.startswith(".") for part in relative.parts) or not path.is_file():
+            continue
+        if _ending(path) and path.resolve().is_relative_to(root):
+            found.append(path)
+        else:
+            others += 1
+    return found, others
+
+
+def _open(path: Path) -> BinaryIO:
+    handle = path.open("rb")
+    if path.name.lower().endswith(".gz"):
+        return io.BufferedReader(gzip.GzipFile(fileobj=handle, mode="rb"))  # type: ignore[arg-type]
+    return handle
+
+
+def _lines(handle: BinaryIO, name: str, limit: int) -> Iterator[Arrival]:
+    number = 0
+    while line := handle.readline(limit + 1):
+        number += 1
+        if len(line) > limit:
+            raise SourceNotFhir(f"a line is longer than max_page_bytes ({limit})", where=f"{name}:{number}")
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        text = line.strip()
+        if not text:
+            continue
+        place = f"{name}:{number}"
+        if text.startswith(b"{"):
+            yield from bundles.explode(text, place)
+        else:
+            yield unreadable(text, place)
+
+
+def _arrivals(path: Path, name: str, limit: int) -> Iterator[Arrival]:
+    try:
+        with _open(path) as handle:
+            if _ending(path) in _NDJSON:
+                yield from _lines(handle, name, limit)
+                return
+            data = handle.read(limit + 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise SourceNotFhir("the gzip file is damaged or cut short", where=name) from error
+    except OSError as error:
+        raise SourceUnreachable(f"the file cannot be read ({error.strerror})", where=name) from error
+    if len(data) > limit:
+        raise SourceNotFhir(f"the file is longer than max_page_bytes ({limit})", where=name)
+    try:
+        yield from bundles.document(data, name)
+    except ValueError as error:
+        raise SourceNotFhir(str(error), where=name, remedy="Bring the file again, whole.") from error
+
+
+def pull_files(
+    site: Site, landing: Landing, *, full: bool = False, progress: Progress | None = None
+) -> PullReport:
+    """Lands what a folder or file holds.
+
+    Args:
+        site: the site; `source.path` says where.
+        landing: where it lands.
+        full: read files again that have not changed.
+        progress: called with the type of a batch's last resource and the number landed so far.
+
+    Returns:
+        What came.
+
+    Raises:
+        SourceUnreachable: folder or file missing or not readable.
+        SourceNotFhir: a file is cut, damaged or not FHIR, or there is none; files before it have landed.
+    """
+    place = site.source.path
+    if place is None:
+        raise SourceUnreachable("the site's source has no path")
+    report = PullReport("files", full=full, before=landing.sequence)
+    files, others = source_files(place)
+    if not files:
+        raise SourceNotFhir("no .ndjson or .json file lies here", where=str(place))
+    if others:
+        report.find("files-left-out", f"{others} files of another kind lie in the folder and were not read")
+    landed = 0
+    for path in files:
+        name = path.name if place.is_file() else path.relative_to(place).as_posix()
+        state = path.stat()
+        mark = Checkpoint(f"file|{name}", {"size": state.st_size, "mtime_ns": state.st_mtime_ns})
+        if not full and landing.checkpoint(mark.key) == mark.value:
+            report.skipped += 1
+            continue
+        report.requests += 1
+        landed += _pull_file(path, name, site, landing, report, landed, progress)
+        # The mark comes last and by itself: a file that was read half has none.
+        landing.append([], [mark])
+    report.after = landing.sequence
+    return report
+
+
+def _pull_file(
+    path: Path,
+    name: str,
+    site: Site,
+    landing: Landing,
+    report: PullReport,
+    before: int,
+    progress: Progress | None,
+) -> int:
+    batch: list[Arrival] = []
+    odd: set[str] = set()
+    size = number = 0
+
+    def land() -> None:
+        nonlocal size
+        if batch:
+            report.outcome.add(landing.append(batch))
+            if progress is not None:
+                progress(batch[-1].type, before + number)
+        batch.clear()
+        size = 0
+
+    for item in _arrivals(path, name, site.max_page_bytes):
+        report.count(item)
+        number += 1
+        if before + number > site.max_resources:
+            raise SourceIncomplete(
+                f"more than max_resources ({site.max_resources})",
+                where=name,
+                remedy="Raise it in the site file.",
+            )
+        if item.state == "unreadable":
+            odd.add(item.id)
+        batch.append(item)
+        size += len(item.body)
+        if len(batch) >= _BATCH or size >= _BATCH_BYTES:
+            land()
+    land()
+    report.outcome.deleted += landing.retire_unreadable(name, odd)
+    return number

@@ -1,0 +1,94 @@
+"""What a pull says of itself: counts at the wire, differences, findings; nothing that names a patient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from fhir_adapter.connectors.arrivals import Arrival, Outcome
+
+__all__ = ["Difference", "PullFinding", "PullReport"]
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A query for which the server counts something else than what came.
+
+    Attributes:
+        type: resource type.
+        expected: what the server says it has.
+        received: distinct resources that came.
+        subjects: number of subjects in the query; 0 if it was not by subject.
+    """
+
+    type: str
+    expected: int
+    received: int
+    subjects: int = 0
+
+
+class PullFinding(msgspec.Struct, frozen=True):
+    """Something that deserves a look; `number` times."""
+
+    code: str
+    text: str
+    number: int = 1
+
+
+class PullReport(msgspec.Struct):
+    """Counts of one pull.
+
+    Attributes:
+        kind: `rest` or `files`.
+        subjects: candidates found; for files the subjects in the landing afterwards.
+        requests: HTTP requests answered, or files read.
+        received: distinct resources that came over the wire, by type (own output and unreadable included).
+        own_output: of these, what the adapter itself wrote, by type.
+        unreadable: items that are not a resource with type and id.
+        outcome: what the landing did with them.
+        skipped: queries or files that had nothing new since the last pull.
+        full: whether checkpoints were left aside.
+        before: sequence number of the landing before the pull.
+        after: sequence number after it.
+        differences: queries whose count does not agree with what came.
+        findings: what deserves a look.
+        server: name, version and FHIR version by the server's own statement.
+    """
+
+    kind: str
+    subjects: int = 0
+    requests: int = 0
+    received: dict[str, int] = msgspec.field(default_factory=dict)
+    own_output: dict[str, int] = msgspec.field(default_factory=dict)
+    unreadable: int = 0
+    outcome: Outcome = msgspec.field(default_factory=Outcome)
+    skipped: int = 0
+    full: bool = False
+    before: int = 0
+    after: int = 0
+    differences: list[Difference] = msgspec.field(default_factory=list)
+    findings: list[PullFinding] = msgspec.field(default_factory=list)
+    server: dict[str, str] = msgspec.field(default_factory=dict)
+
+    def count(self, item: Arrival) -> None:
+        """Counts one distinct arrival at the wire."""
+        if item.state == "deleted":
+            return
+        self.received[item.type] = self.received.get(item.type, 0) + 1
+        if item.state == "own-output":
+            self.own_output[item.type] = self.own_output.get(item.type, 0) + 1
+        elif item.state == "unreadable":
+            self.unreadable += 1
+
+    def find(self, code: str, text: str) -> None:
+        """Adds a finding, or counts it once more."""
+        for position, finding in enumerate(self.findings):
+            if (finding.code, finding.text) == (code, text):
+                self.findings[position] = PullFinding(code, text, finding.number + 1)
+                return
+        self.findings.append(PullFinding(code, text))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data, for the manifest."""
+        data: dict[str, Any] = msgspec.to_builtins(self)
+        return data

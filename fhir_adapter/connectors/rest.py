@@ -1,0 +1,492 @@
+"""The connector for FHIR REST: finds the candidates, pulls every type for each of them, and counts what came.
+
+    capability → candidates → types by subject, in batches, concurrently → what these refer to → report
+
+A batch of subjects that has been pulled to its end has a checkpoint per subject and query, and is asked only
+for what changed since; a new subject is pulled in full. After each query the server is asked what it has:
+after a full pull that must be what came; after an incremental one what is known, else the batch is pulled in
+full. What a full pull no longer finds is read by its id, and is deleted only if the server says that it is
+gone.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Landing, arrival, gone, subject_key
+from fhir_adapter.connectors.capability import Capability, read_capability
+from fhir_adapter.connectors.client import Client, search_url
+from fhir_adapter.connectors.plan import CandidateSearch, PullPlan, SubjectQuery, query_hash
+from fhir_adapter.connectors.reports import Difference, PullReport
+from fhir_adapter.connectors.searches import Page, Search, Searched, count, pages, since
+from fhir_adapter.errors import SourceIncomplete
+from fhir_adapter.site import Site
+
+__all__ = ["pull_rest"]
+
+Progress = Callable[[str, int], None]
+
+#: Longest URL that is sent; longer ones are answered with 404 or 414 by some servers.
+_URL_LENGTH = 1900
+_IDS_PER_QUERY = 50
+_DEPTH = 5
+
+
+class _Job(msgspec.Struct, frozen=True):
+    """A search by subject: a batch of them, one type, from a mark or from the beginning ("")."""
+
+    query: SubjectQuery
+    subjects: tuple[str, ...]
+    name: str
+    mark: str = ""
+
+    def search(self, *, marked: bool = True) -> Search:
+        ids = [
+            subject.partition("/")[2] if self.query.parameter == "_id" else subject
+            for subject in self.subjects
+        ]
+        parameters = [(self.query.parameter, ",".join(ids))]
+        if self.mark and marked:
+            parameters.append(("_lastUpdated", since(self.mark)))
+        return Search(self.query.type, tuple(parameters), f"{self.query.type}?{self.query.parameter}")
+
+    def key(self, subject: str) -> str:
+        return f"{subject}|{self.name}"
+
+
+class _Done(msgspec.Struct, frozen=True):
+    """A search has ended: what it brought, and what the server says there is in all."""
+
+    searched: Searched
+    total: int | None
+
+
+_Event = tuple[_Job, Page | _Done | Exception]
+
+
+class _Group(msgspec.Struct):
+    """What is needed of a Group."""
+
+    class Member(msgspec.Struct):
+        """`Group.member`."""
+
+        class Entity(msgspec.Struct):
+            """`Group.member.entity`."""
+
+            reference: str | None = None
+
+        entity: Entity | None = None
+        inactive: bool | None = None
+
+    member: list[Member] | None = None
+
+
+class _ResearchSubject(msgspec.Struct):
+    """What is needed of a ResearchSubject."""
+
+    class Study(msgspec.Struct):
+        """`ResearchSubject.study`."""
+
+        reference: str | None = None
+
+    study: Study | None = None
+
+
+def _chunks(items: Iterable[str], size: int) -> Iterator[tuple[str, ...]]:
+    batch: list[str] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield tuple(batch)
+            batch = []
+    if batch:
+        yield tuple(batch)
+
+
+class _Pull:
+    """One pull."""
+
+    def __init__(
+        self,
+        site: Site,
+        plan: PullPlan,
+        landing: Landing,
+        client: Client,
+        *,
+        full: bool,
+        progress: Progress | None,
+    ) -> None:
+        self.site = site
+        self.plan = plan
+        self.landing = landing
+        self.client = client
+        self.full = full
+        self.progress = progress
+        self.report = PullReport("rest", full=full, before=landing.sequence)
+        self._stop = threading.Event()
+        self._events: queue.Queue[_Event] = queue.Queue(maxsize=2 * site.concurrency)
+        self._counted: set[bytes] = set()
+        self._number = 0
+
+    def run(self) -> PullReport:
+        """The whole pull."""
+        capability = read_capability(self.client)
+        self.report.server = capability.software
+        subjects = self._candidates()
+        self.report.subjects = len(subjects)
+        self._by_subject(sorted(subjects), capability)
+        self._by_reference(capability)
+        self.report.requests = self.client.requests
+        self.report.after = self.landing.sequence
+        return self.report
+
+    # Landing
+
+    def _land(self, items: list[Arrival], checkpoints: Iterable[Checkpoint] = ()) -> None:
+        for item in items:
+            # Several searches bring one resource (a ResearchSubject by study and by individual): counted
+            # once.
+            mark = f"{item.type}/{item.id}/{item.version}".encode()
+            key = mark if item.version else mark + item.sha256
+            if key not in self._counted:
+                self._counted.add(key)
+                self.report.count(item)
+        self._number += len(items)
+        if self._number > self.site.max_resources:
+            raise SourceIncomplete(
+                f"the source sends more than max_resources ({self.site.max_resources})",
+                where=self.client.base,
+                remedy="Raise it in the site file, if the source is that large.",
+            )
+        self.report.outcome.add(self.landing.append(items, checkpoints))
+        if items and self.progress is not None:
+            self.progress(items[-1].type, self._number)
+
+    def _notes(self, page: Page) -> None:
+        for note in page.notes:
+            self.report.find("server-note", f"the server adds a note to its results: {note}")
+
+    def _differs(self, type_: str, expected: int, received: int, subjects: int) -> None:
+        difference = Difference(type_, expected, received, subjects)
+        self.report.differences.append(difference)
+        if self.site.on_difference == "fail":
+            raise SourceIncomplete(
+                f"the server counts {expected} {type_}, {received} came",
+                where=self.client.base,
+                remedy="Pull again; set `on_difference: finding` to go on with what came.",
+            )
+        self.report.find("count-differs", f"the server's count of {type_} is not what came")
+
+    def _search_now(self, search: Search) -> tuple[list[Arrival], bool]:
+        """A search in this thread, landed; everything it matched, and whether the server's count agrees."""
+        for attempt in (1, 2):
+            found: dict[str, Arrival] = {}
+            searched = Searched()
+            for page in pages(self.client, search, searched, self._stop.is_set):
+                self._notes(page)
+                self._land(page.items)
+                # Bodies are not kept: candidates may be many.
+                found.update({f"{item.type}/{item.id}": item for item in page.items})
+            total = count(self.client, search)
+            total = searched.total if total is None else total
+            if total is None:
+                self.report.find("no-count", f"the server does not say how many {search.type} it has")
+                return list(found.values()), False
+            if total == len(searched.matched):
+                return list(found.values()), True
+            if attempt == 2:
+                self._differs(search.type, total, len(searched.matched), 0)
+        return list(found.values()), False
+
+    # Candidates
+
+    def _candidates(self) -> set[str]:
+        subjects: set[str] = set()
+        for candidate in self.plan.candidates:
+            subjects |= self._candidates_of(candidate)
+        return subjects
+
+    def _candidates_of(self, candidate: CandidateSearch) -> set[str]:
+        if candidate.kind == "research-study":
+            return self._enrolled(candidate.identifier)
+        if candidate.kind == "group":
+            return self._members(candidate.identifier)
+        if candidate.kind == "condition":
+            subjects: set[str] = set()
+            for codes in _chunks(candidate.codes, _IDS_PER_QUERY):
+                search = Search("Condition", (("code", ",".join(codes)),), "Condition?code")
+                items, _ = self._search_now(search)
+                subjects |= {item.subject for item in items if item.subject is not None}
+            return subjects
+        search = Search("Patient", candidate.parameters, "Patient")
+        items, complete = self._search_now(search)
+        found = {item.id for item in items if item.type == "Patient"}
+        if complete and not candidate.parameters:
+            self._settle_lost("Patient", self.landing.known("Patient") - found)
+        return {f"Patient/{id_}" for id_ in found}
+
+    def _named(self, type_: str, identifier: str) -> list[Arrival]:
+        token = identifier.removeprefix("|")
+        items, _ = self._search_now(Search(type_, (("identifier", token),), f"{type_}?identifier"))
+        found = [item for item in items if item.type == type_ and item.state == "resource"]
+        if not found:
+            raise SourceIncomplete(
+                f"the server has no {type_} with the identifier of the study file",
+                where=f"{self.client.base}/{type_}?identifier",
+            )
+        return found
+
+    def _enrolled(self, identifier: str) -> set[str]:
+        subjects: set[str] = set()
+        studies: set[str] = set()
+        enrolments: set[str] = set()
+        complete = True
+        for study in self._named("ResearchStudy", identifier):
+            name = f"ResearchStudy/{study.id}"
+            studies.add(name)
+            items, agreed = self._search_now(
+                Search("ResearchSubject", (("study", name),), "ResearchSubject?study")
+            )
+            complete = complete and agreed
+            enrolments |= {item.id for item in items if item.type == "ResearchSubject"}
+            subjects |= {item.subject for item in items if item.subject is not None}
+            lost = sum(item.state == "resource" and item.subject is None for item in items)
+            if lost:
+                self.report.find(
+                    "enrolment-without-patient",
+                    "a ResearchSubject refers to no Patient",
+                )
+        if complete:
+            # An enrolment that was deleted takes its subject out of the candidates; no search by subject
+            # finds it.
+            known = {id_ for id_ in self.landing.known("ResearchSubject") if id_ not in enrolments}
+            ours = self._enrolments_in(studies) if known else set()
+            self._settle_lost("ResearchSubject", known & ours)
+        return subjects
+
+    def _enrolments_in(self, studies: set[str]) -> set[str]:
+        found: set[str] = set()
+        for body in self.landing.bodies("ResearchSubject"):
+            try:
+                head = msgspec.json.decode(body, type=_IdentifiedSubject)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue  # an enrolment of odd shape is quarantined by the mapping; it is not lost
+            reference = head.study.reference if head.study else None
+            if any((reference or "").partition("/_history")[0].endswith(name) for name in studies):
+                found.add(head.id)
+        return found
+
+    def _members(self, identifier: str) -> set[str]:
+        subjects: set[str] = set()
+        for group in self._named("Group", identifier):
+            try:
+                members = msgspec.json.decode(group.body, type=_Group).member or []
+            except msgspec.DecodeError as error:
+                raise SourceIncomplete("the Group's members cannot be read", where="Group") from error
+            for member in members:
+                key = subject_key(member.entity.reference if member.entity else None)
+                if key is not None and not member.inactive:
+                    subjects.add(key)
+        return subjects
+
+    # Types by subject
+
+    def _by_subject(self, subjects: list[str], capability: Capability) -> None:
+        jobs: list[_Job] = []
+        for query in self.plan.per_subject:
+            if not capability.supports(query.type):
+                self.report.find("type-not-supported", f"the server does not offer {query.type}")
+                continue
+            fitting = SubjectQuery(query.type, capability.parameter(query))
+            jobs += self._jobs(fitting, subjects)
+        self._work(jobs)
+
+    def _jobs(self, query: SubjectQuery, subjects: list[str]) -> Iterator[_Job]:
+        name = query_hash(self.client.base, query)
+        fresh: list[str] = []
+        marked: list[tuple[str, str]] = []
+        for subject in subjects:
+            value = None if self.full else self.landing.checkpoint(f"{subject}|{name}")
+            mark = str(value.get("since") or "") if value else ""
+            if mark:
+                marked.append((mark, subject))
+            else:
+                fresh.append(subject)
+        for batch in _chunks(fresh, self.site.subjects_per_query):
+            yield from self._short_enough(_Job(query, batch, name))
+        marked.sort()  # subjects of about one age in one batch: the oldest mark of a batch counts
+        for start in range(0, len(marked), self.site.subjects_per_query):
+            part = marked[start : start + self.site.subjects_per_query]
+            yield from self._short_enough(
+                _Job(query, tuple(subject for _, subject in part), name, part[0][0])
+            )
+
+    def _short_enough(self, job: _Job) -> Iterator[_Job]:
+        url = search_url(self.client.base, job.query.type, list(job.search().parameters))
+        if len(url) <= _URL_LENGTH or len(job.subjects) == 1:
+            yield job
+            return
+        half = len(job.subjects) // 2
+        yield from self._short_enough(msgspec.structs.replace(job, subjects=job.subjects[:half]))
+        yield from self._short_enough(msgspec.structs.replace(job, subjects=job.subjects[half:]))
+
+    def _work(self, jobs: list[_Job]) -> None:
+        """Runs searches in threads; what they bring is landed here, in one thread."""
+        pending = len(jobs)
+        with ThreadPoolExecutor(max_workers=self.site.concurrency, thread_name_prefix="pull") as pool:
+            try:
+                for job in jobs:
+                    pool.submit(self._perform, job)
+                while pending:
+                    job, event = self._events.get()
+                    if isinstance(event, Exception):
+                        raise event
+                    if isinstance(event, Page):
+                        self._notes(event)
+                        self._land(event.items)
+                        continue
+                    again = self._finish(job, event)
+                    if again is None:
+                        pending -= 1
+                    else:
+                        pool.submit(self._perform, again)
+            except BaseException:
+                self._stop.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def _put(self, event: _Event) -> None:
+        while not self._stop.is_set():
+            try:
+                self._events.put(event, timeout=0.2)
+            except queue.Full:
+                continue
+            return
+
+    def _perform(self, job: _Job) -> None:
+        try:
+            for attempt in (1, 2):
+                searched = Searched()
+                for page in pages(self.client, job.search(), searched, self._stop.is_set):
+                    self._put((job, page))
+                if self._stop.is_set():
+                    return
+                total = count(self.client, job.search(marked=False))
+                if total is None and not job.mark:
+                    total = searched.total
+                # Something may have been written meanwhile: a full pull that does not agree is made once
+                # more.
+                if job.mark or total is None or total == len(searched.matched) or attempt == 2:
+                    self._put((job, _Done(searched, total)))
+                    return
+        except Exception as error:  # noqa: BLE001 - handed to the landing thread, which raises it
+            self._put((job, error))
+
+    def _finish(self, job: _Job, done: _Done) -> _Job | None:
+        """Closes a search: reconciles, settles what was lost, sets checkpoints. Returns a job that is to
+        follow."""
+        type_ = job.query.type
+        if done.searched.restarts:
+            self.report.find(
+                "cursor-expired", f"the paging cursor of {type_} expired and the search began again"
+            )
+        if job.mark:
+            known = self.landing.known(type_, job.subjects)
+            if done.total is not None and done.total != len(known):
+                # Something was deleted, or a change has slipped through: only the whole tells.
+                return msgspec.structs.replace(job, mark="")
+            self.report.skipped += len(job.subjects)
+        elif done.total is None:
+            self.report.find("no-count", f"the server does not say how many {type_} it has")
+        elif done.total != len(done.searched.matched):
+            self._differs(type_, done.total, len(done.searched.matched), len(job.subjects))
+            return None  # without a checkpoint: the next pull asks for everything again
+        else:
+            self._settle_lost(type_, self.landing.known(type_, job.subjects) - done.searched.matched)
+        if done.searched.started:
+            value = {"since": done.searched.started}
+            self._land([], [Checkpoint(job.key(subject), value) for subject in job.subjects])
+        return None
+
+    def _settle_lost(self, type_: str, ids: Iterable[str]) -> None:
+        """Reads by id what a search no longer finds: gone is deleted, there is landed as it is now."""
+        for id_ in sorted(ids):
+            answer = self.client.get(f"{self.client.base}/{type_}/{id_}")
+            if answer.status in {404, 410}:
+                self._land([gone(type_, id_)])
+            elif answer.status == 200:
+                self._land([arrival(answer.body, origin=f"{type_}/[id]", base=self.client.base)])
+                self.report.find(
+                    "not-found-by-search", f"a {type_} that no search found any longer was read by id"
+                )
+            else:
+                raise self.client.unexpected(answer)
+
+    # Shared resources
+
+    def _by_reference(self, capability: Capability) -> None:
+        types = [type_ for type_ in self.plan.shared if capability.supports(type_)]
+        for type_ in sorted(set(self.plan.shared) - set(types)):
+            self.report.find("type-not-supported", f"the server does not offer {type_}")
+        asked: set[tuple[str, str]] = set()
+        # What is known is asked for anew: a Medication that changes changes no resource of a patient.
+        wanted = [(type_, id_) for type_ in types for id_ in sorted(self.landing.known(type_))]
+        for _ in range(_DEPTH):
+            wanted += self.landing.missing_references(types)
+            wanted = [item for item in dict.fromkeys(wanted) if item not in asked]
+            if not wanted:
+                break
+            asked.update(wanted)
+            for type_ in types:
+                for ids in _chunks([id_ for name, id_ in wanted if name == type_], _IDS_PER_QUERY):
+                    self._shared(type_, ids)
+            wanted = []
+        for type_, _ in self.landing.missing_references(types):
+            self.report.find(
+                "reference-without-resource", f"a reference to {type_} leads to nothing on the server"
+            )
+
+    def _shared(self, type_: str, ids: tuple[str, ...]) -> None:
+        searched = Searched()
+        for page in pages(self.client, Search(type_, (("_id", ",".join(ids)),), f"{type_}?_id"), searched,
+                          self._stop.is_set):  # fmt: skip
+            self._notes(page)
+            self._land(page.items)
+        self._settle_lost(type_, (self.landing.known(type_) & set(ids)) - searched.matched)
+
+
+class _IdentifiedSubject(_ResearchSubject):
+    """A ResearchSubject with its id."""
+
+    id: str = ""
+
+
+def pull_rest(
+    site: Site, plan: PullPlan, landing: Landing, *, full: bool = False, progress: Progress | None = None
+) -> PullReport:
+    """Pulls from a FHIR server.
+
+    Args:
+        site: the site.
+        plan: candidates, types by subject, types by reference.
+        landing: where everything lands, page by page.
+        full: leave checkpoints aside.
+        progress: called with the type of a page's last resource and the number that came so far.
+
+    Returns:
+        What came. What landed before an error stays landed; the next pull goes on from there.
+
+    Raises:
+        SourceUnreachable: the server does not answer.
+        SourceRefused: it refuses us.
+        SourceNotFhir: it does not answer as FHIR says.
+        SourceIncomplete: it has more, or less, than came.
+        SiteFileError: a credential is missing.
+    """
+    with Client(site) as client:
+        return _Pull(site, plan, landing, client, full=full, progress=progress).run()

@@ -1,0 +1,187 @@
+"""One search, from its first page to its last, and what the server says it should have brought."""
+
+from __future__ import annotations
+
+import datetime as dt
+import email.utils
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from fhir_adapter.connectors.arrivals import Arrival, arrival
+from fhir_adapter.connectors.bundles import Bundle, Entry, read_bundle
+from fhir_adapter.connectors.client import Answer, Client, issue_codes, search_url
+from fhir_adapter.connectors.paging import Trail, allowed_url, ignored_parameters, link, safe_url
+from fhir_adapter.errors import SourceIncomplete, SourceNotFhir
+
+__all__ = ["Page", "Search", "Searched", "count", "instant", "pages", "since"]
+
+#: How far back a pull begins before the mark that the last one left: servers index with a delay.
+OVERLAP = dt.timedelta(minutes=5)
+
+
+class Search(msgspec.Struct, frozen=True):
+    """A search.
+
+    Attributes:
+        type: resource type.
+        parameters: without `_count`.
+        origin: how arrivals say where they came from; no values.
+    """
+
+    type: str
+    parameters: tuple[tuple[str, str], ...]
+    origin: str
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A page: what was new in it within its search, and notes (severity and code) of the server's."""
+
+    items: list[Arrival]
+    notes: list[str]
+
+
+class Searched(msgspec.Struct):
+    """What a search has brought so far.
+
+    Attributes:
+        matched: ids of the searched type, included resources left out.
+        total: what the first page says there is, or None.
+        started: the server's time at the first page (ISO 8601), or "".
+        restarts: times the search began again because its cursor had expired.
+    """
+
+    matched: set[str] = msgspec.field(default_factory=set)
+    total: int | None = None
+    started: str = ""
+    restarts: int = 0
+
+
+def instant(bundle: Bundle, answer: Answer) -> str:
+    """The server's own time when it searched: `Bundle.meta.lastUpdated`, else the Date header; "" if
+    neither."""
+    stated = bundle.meta.lastUpdated if bundle.meta else None
+    for text in (stated,):
+        try:
+            moment = dt.datetime.fromisoformat(text or "")
+        except ValueError:
+            continue
+        if moment.tzinfo is not None:
+            return moment.astimezone(dt.UTC).isoformat(timespec="milliseconds")
+    try:
+        return (
+            email.utils.parsedate_to_datetime(answer.date)
+            .astimezone(dt.UTC)
+            .isoformat(timespec="milliseconds")
+        )
+    except (TypeError, ValueError):
+        return ""
+
+
+def since(mark: str) -> str:
+    """Value of `_lastUpdated` that begins before a mark, with milliseconds (HAPI's whole seconds lose a
+    second)."""
+    moment = dt.datetime.fromisoformat(mark) - OVERLAP
+    return f"ge{moment.astimezone(dt.UTC).strftime('%Y-%m-%dT%H:%M:%S.')}{moment.microsecond // 1000:03d}Z"
+
+
+def _bundle(client: Client, answer: Answer) -> Bundle:
+    if answer.status != 200:
+        raise client.unexpected(answer)
+    try:
+        return read_bundle(answer.body)
+    except ValueError as error:
+        codes = issue_codes(answer.body)
+        raise SourceNotFhir(
+            f"instead of a page the server sent {error}" + (f" ({codes})" if codes else ""),
+            where=safe_url(answer.url),
+        ) from error
+
+
+def _entry_items(
+    entry: Entry | None,
+    search: Search,
+    client: Client,
+    so_far: Searched,
+    seen: set[tuple[str, str, str, bytes]],
+) -> tuple[Arrival | None, str]:
+    """The arrival of an entry, unless it has come before, or a note of the server's."""
+    raw = bytes(entry.resource) if entry is not None else b""
+    mode = entry.search.mode if entry is not None and entry.search else None
+    item = arrival(raw or b"null", origin=search.origin, base=client.base)
+    if item.type == "OperationOutcome" and search.type != "OperationOutcome":
+        return None, issue_codes(raw) or "unspecified"
+    if mode not in {"include", "outcome"} and item.type in {search.type, ""}:
+        so_far.matched.add(item.id)
+    key = (item.type, item.id, item.version, b"" if item.version else item.sha256)
+    if key in seen:
+        return None, ""
+    seen.add(key)
+    return item, ""
+
+
+def pages(client: Client, search: Search, so_far: Searched, stop: Callable[[], bool]) -> Iterator[Page]:
+    """Runs a search to its end.
+
+    Args:
+        client: the client.
+        search: what to search.
+        so_far: filled on the way; complete when the iterator ends.
+        stop: asked between pages; True ends the iterator early.
+
+    Yields:
+        Page after page. A search whose cursor expires (410) begins again; what came before does not come
+        twice.
+
+    Raises:
+        SourceIncomplete: it runs in a circle, or its cursor expires at every attempt.
+        SourceNotFhir: the server ignores a parameter, does not know it, or sends no Bundle.
+        AdapterError: what `Client.get` raises.
+    """
+    site = client.site
+    sent = [*search.parameters, ("_count", str(site.page_size))]
+    first = search_url(client.base, search.type, sent)
+    where = safe_url(first)
+    seen: set[tuple[str, str, str, bytes]] = set()
+    trail = Trail(where)
+    url: str | None = first
+    while url is not None and not stop():
+        trail.visit(url)
+        answer = client.get(url)
+        if answer.status == 410 and url != first:
+            so_far.restarts += 1
+            if so_far.restarts >= site.retry.attempts:
+                raise SourceIncomplete(f"the paging cursor expired {so_far.restarts} times", where=where)
+            trail, url = Trail(where), first
+            continue
+        bundle = _bundle(client, answer)
+        if url == first:
+            ignored = ignored_parameters(bundle, sent)
+            if ignored:
+                raise SourceNotFhir(
+                    f"the server ignores the search parameter {', '.join(ignored)} and would send everything",
+                    where=where,
+                )
+            so_far.total = bundle.total
+            so_far.started = so_far.started or instant(bundle, answer)
+        items: list[Arrival] = []
+        notes: list[str] = []
+        for entry in bundle.entry or ():
+            item, note = _entry_items(entry, search, client, so_far, seen)
+            if item is not None:
+                items.append(item)
+            elif note:
+                notes.append(note)
+        trail.brought(len(items) if so_far.restarts == 0 else len(bundle.entry or ()))
+        if items or notes:
+            yield Page(items, notes)
+        following = link(bundle, "next")
+        url = None if following is None else allowed_url(following, answer.url, site)
+
+
+def count(client: Client, search: Search) -> int | None:
+    """What the server says the search has (`_summary=count`); None if it does not say."""
+    answer = client.get(search_url(client.base, search.type, [*search.parameters, ("_summary", "count")]))
+    if answer.status != 200:
+        return None
+    return _bundle(client, answer).total

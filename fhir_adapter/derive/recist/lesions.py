@@ -1,0 +1,260 @@
+"""Reads tumour identification (TU) and tumour results (TR) into integer arrays, ordered by subject and visit.
+
+A finding is one row of TR that says something: a target's size, or the state of a non-target or new lesion.
+Nothing is graded here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fhir_adapter.derive.recist.columns import (
+    NO_DAY,
+    calendar_days,
+    codes_of,
+    flags,
+    require_columns,
+    spread,
+    text_of,
+)
+from fhir_adapter.derive.recist.segments import run_starts
+from fhir_adapter.derive.recist.vocabulary import NODE_NORMAL_BELOW_UM, TOO_SMALL_UM
+
+__all__ = [
+    "ABSENT",
+    "EQUIVOCAL",
+    "NEW",
+    "NON_TARGET",
+    "PRESENT",
+    "TARGET",
+    "UNEQUIVOCAL",
+    "Lesions",
+    "read_lesions",
+]
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+TARGET, NON_TARGET, NEW = 0, 1, 2
+_ROLES: Final = {"TARGET": TARGET, "NON-TARGET": NON_TARGET, "NEW": NEW}
+
+NOT_ASSESSED, ABSENT, EQUIVOCAL, PRESENT, UNEQUIVOCAL = 0, 1, 2, 3, 4
+# A state that says that nobody could tell is the same as none.
+_STATES: Final = {
+    "ABSENT": ABSENT,
+    "EQUIVOCAL": EQUIVOCAL,
+    "PRESENT": PRESENT,
+    "UNEQUIVOCAL": UNEQUIVOCAL,
+    "NOT ASSESSED": NOT_ASSESSED,
+    "NOT DONE": NOT_ASSESSED,
+    "NOT EVALUABLE": NOT_ASSESSED,
+    "NE": NOT_ASSESSED,
+}
+
+_LONGEST, _SHORT_AXIS, _STATE, _OTHER_TEST = 0, 1, 2, 3
+_TESTS: Final = {"LDIAM": _LONGEST, "LPERP": _SHORT_AXIS, "TUMSTATE": _STATE}
+
+_MM_PER_UNIT: Final = {"MM": 1, "CM": 10}
+
+_TOO_SMALL = re.compile(r"TOO SMALL TO MEASURE|TSTM|< ?\d+(\.\d+)?( ?[MC]M)?")
+
+
+@dataclass(frozen=True, eq=False)
+class Lesions:
+    """Lesions, visits and findings of all subjects, as arrays.
+
+    Attributes:
+        subjects: USUBJID of each subject code, ascending.
+        lesion_subject: per lesion its subject code; -1 if the subject has no visit.
+        lesion_role: per lesion TARGET, NON_TARGET or NEW.
+        lesion_nodal: per lesion whether it is a lymph node.
+        visit_subject: per visit its subject code; visits are sorted by subject, first scan, last scan and
+        label. visit_label: per visit the value of VISIT. visit_first: per visit the day of its first scan.
+        visit_last: per visit the day of its last scan. row_visit: per finding the position of its visit.
+        row_lesion: per finding its lesion. row_day: per finding the day of the scan. row_um: per finding the
+        size in 0.001 mm, -1 if this is not a size that counts. row_state: per finding the tumour state,
+        NOT_ASSESSED if there is none.
+    """
+
+    subjects: pd.Index[Any]
+    lesion_subject: Ints
+    lesion_role: Ints
+    lesion_nodal: Bools
+    visit_subject: Ints
+    visit_label: npt.NDArray[np.object_]
+    visit_first: Ints
+    visit_last: Ints
+    row_visit: Ints
+    row_lesion: Ints
+    row_day: Ints
+    row_um: Ints
+    row_state: Ints
+
+    def lesions_per_subject(self, role: int) -> Ints:
+        """Per subject the number of lesions of a role."""
+        chosen = self.lesion_subject[(self.lesion_role == role) & (self.lesion_subject >= 0)]
+        return np.bincount(chosen, minlength=len(self.subjects)).astype(np.int64)
+
+
+def read_lesions(tu: pd.DataFrame, tr: pd.DataFrame) -> Lesions:
+    """Reads TU and TR; see `visits.visit_responses` for their columns.
+
+    Raises:
+        ValueError: a column is missing, a value is not one that the column can have, a visit has no date at
+            all, or a row of TR belongs to a lesion that TU does not list.
+    """
+    require_columns(tu, ("USUBJID", "TULNKID", "TUSTRESC", "NODAL"), "tu")
+    require_columns(tr, ("USUBJID", "TRLNKID", "VISIT", "ADT", "TRTESTCD", "TRSTRESN", "TRSTRESC"), "tr")
+    # Other tests (a reader's own sum, a density) are not findings of RECIST.
+    test = spread(tr["TRTESTCD"], lambda value: _TESTS.get(text_of(value), _OTHER_TEST), _OTHER_TEST)
+    used = test != _OTHER_TEST
+    if not used.all():
+        tr, test = tr.loc[used], test[used]
+
+    subject, subjects = _factorized(tr["USUBJID"], "tr's USUBJID")
+    label, labels = _factorized(tr["VISIT"], "tr's VISIT")
+    link, link_names = _factorized(tr["TRLNKID"], "tr's TRLNKID")
+    day = calendar_days(tr["ADT"], "tr's ADT")
+    size = _sizes(tr, test)
+    state = codes_of(tr["TRSTRESC"].where(test == _STATE), _STATES, NOT_ASSESSED, "tr's TUMSTATE")
+
+    # Rows of a visit stand together from here on: what follows is then linear in the rows.
+    key = subject * max(1, len(labels)) + label
+    if (key[1:] < key[:-1]).any():
+        order = np.argsort(key, kind="stable")
+        key, subject, link, day = key[order], subject[order], link[order], day[order]
+        test, size, state = test[order], size[order], state[order]
+
+    links = pd.Index(tu["TULNKID"].unique())
+    lesion_key, lesion_subject, lesion_role, lesion_nodal = _lesions(tu, subjects, links)
+    link = links.get_indexer(link_names)[link]
+    row_key = np.where(link >= 0, subject * len(links) + link, -1)
+    row_lesion = np.searchsorted(lesion_key, row_key)
+    known = np.append(lesion_key, -2)[row_lesion] == row_key
+    if not known.all():
+        raise ValueError(f"tr has {np.count_nonzero(~known)} rows of lesions that tu does not list")
+
+    row_visit, visit_key, visit_first, visit_last = _visits(key, subject, day)
+    visit_subject, visit_label = np.divmod(visit_key, max(1, len(labels)))
+    # A finding without a date of its own belongs to the visit's last scan, which cannot advance a
+    # progression.
+    day = np.where(day == NO_DAY, visit_last[row_visit], day)
+
+    role = lesion_role[row_lesion]
+    state[role == TARGET] = NOT_ASSESSED
+    _states_from_sizes(state, size, test, role, row_visit * max(1, len(lesion_key)) + row_lesion)
+    axis = np.where(lesion_nodal[row_lesion], _SHORT_AXIS, _LONGEST)
+    size = np.where((role == TARGET) & (test == axis), size, -1)
+
+    says_something = (size >= 0) | (state != NOT_ASSESSED)
+    return Lesions(
+        subjects=subjects,
+        lesion_subject=lesion_subject,
+        lesion_role=lesion_role,
+        lesion_nodal=lesion_nodal,
+        visit_subject=visit_subject,
+        visit_label=np.asarray(labels, dtype=object)[visit_label],
+        visit_first=visit_first,
+        visit_last=visit_last,
+        row_visit=row_visit[says_something],
+        row_lesion=row_lesion[says_something],
+        row_day=day[says_something],
+        row_um=size[says_something],
+        row_state=state[says_something],
+    )
+
+
+def _factorized(column: pd.Series[Any], name: str) -> tuple[Ints, pd.Index[Any]]:
+    """Per row the position of its value among the distinct values, ascending; none may be missing."""
+    codes, distinct = pd.factorize(column, sort=True)
+    if (codes < 0).any():
+        raise ValueError(f"{name} is missing in {np.count_nonzero(codes < 0)} rows")
+    return codes.astype(np.int64), pd.Index(distinct)
+
+
+def _lesions(
+    tu: pd.DataFrame, subjects: pd.Index[Any], links: pd.Index[Any]
+) -> tuple[Ints, Ints, Ints, Bools]:
+    """Key, subject, role and nodal flag of each lesion, by ascending key; a lesion may be listed twice."""
+    for column in ("USUBJID", "TULNKID"):
+        if tu[column].isna().any():
+            raise ValueError(f"tu's {column} is missing in {tu[column].isna().sum()} rows")
+    role = codes_of(tu["TUSTRESC"], _ROLES, -1, "tu's TUSTRESC")
+    if (role < 0).any():
+        raise ValueError(f"tu's TUSTRESC is missing in {np.count_nonzero(role < 0)} rows")
+    nodal = flags(tu["NODAL"], "tu's NODAL")
+    if ((nodal < 0) & (role == TARGET)).any():
+        raise ValueError("tu's NODAL is missing for a target: its axis cannot be chosen")
+    subject = subjects.get_indexer(pd.Index(tu["USUBJID"]))
+    listed = subject >= 0
+    key = (subject * len(links) + links.get_indexer(pd.Index(tu["TULNKID"])))[listed]
+    order = np.argsort(key, kind="stable")
+    key, role, nodal = key[order], role[listed][order], np.maximum(nodal, 0)[listed][order]
+    first = run_starts(key)
+    same = key[1:] == key[:-1]
+    if (same & ((role[1:] != role[:-1]) | (nodal[1:] != nodal[:-1]))).any():
+        raise ValueError("tu lists a lesion twice with different TUSTRESC or NODAL")
+    key, role, nodal = key[first], role[first], nodal[first]
+    return key, key // max(1, len(links)), role, nodal == 1
+
+
+def _visits(key: Ints, subject: Ints, day: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+    """Per row its visit's position; per visit its key, first and last day; visits by subject and date.
+
+    Args:
+        key: per row subject and label of the visit, ascending.
+        subject: per row the subject.
+        day: per row the day, or NO_DAY.
+    """
+    starts = np.flatnonzero(run_starts(key))
+    if not len(starts):
+        return key, key, key, key
+    last = np.maximum.reduceat(day, starts)
+    first = np.minimum.reduceat(np.where(day == NO_DAY, np.iinfo(np.int64).max, day), starts)
+    undated = np.count_nonzero(last == NO_DAY)
+    if undated:
+        raise ValueError(f"tr has {undated} visits without any date")
+    order = np.lexsort((key[starts], last, first, subject[starts]))
+    position = np.empty_like(order)
+    position[order] = np.arange(len(order))
+    row_visit = np.repeat(position, np.diff(np.append(starts, len(key))))
+    return row_visit, key[starts][order], first[order], last[order]
+
+
+def _sizes(tr: pd.DataFrame, test: Ints) -> Ints:
+    """Each row's size in 0.001 mm, -1 where none was measured; too small to measure counts 5 mm (4.3.2)."""
+    measured = test != _STATE
+    size = np.full(len(tr), -1, dtype=np.int64)
+    millimetres = pd.to_numeric(tr["TRSTRESN"]).to_numpy(dtype=np.float64, na_value=np.nan)
+    has_number = measured & ~np.isnan(millimetres)
+    number = millimetres[has_number]
+    if (number < 0).any() or np.isinf(number).any():
+        raise ValueError("tr's TRSTRESN holds a negative or infinite length")
+    if "TRSTRESU" in tr.columns:
+        number = number * codes_of(tr["TRSTRESU"].loc[has_number], _MM_PER_UNIT, 1, "tr's TRSTRESU")
+    size[has_number] = np.rint(number * 1000).astype(np.int64)
+    # A number beside these words is a placeholder or the limit of a comparator, not a measurement.
+    too_small = spread(tr["TRSTRESC"], lambda value: bool(_TOO_SMALL.fullmatch(text_of(value))), 0) == 1
+    size[measured & too_small] = TOO_SMALL_UM
+    return size
+
+
+def _states_from_sizes(state: Ints, size: Ints, test: Ints, role: Ints, cell: Ints) -> None:
+    """Fills the state of non-target and new lesions of which only a size was recorded.
+
+    A node with a short axis below 10 mm is ABSENT, else PRESENT (4.3.1); any other lesion with a size is
+    PRESENT, with 0 mm ABSENT. A state that was stated for the lesion at the visit (`cell`) is the reader's
+    word and stands.
+    """
+    sized = np.flatnonzero((role != TARGET) & (size >= 0))
+    if not len(sized):
+        return
+    sized = sized[~np.isin(cell[sized], cell[state != NOT_ASSESSED])]
+    absent = np.where(test[sized] == _SHORT_AXIS, size[sized] < NODE_NORMAL_BELOW_UM, size[sized] == 0)
+    state[sized] = np.where(absent, ABSENT, PRESENT)

@@ -1,0 +1,443 @@
+"""One run, stage after stage: connect, land, map, derive, analyse, report, write back.
+
+Each stage reads what the stage before it left in the run folder and leaves files that a person can open, so that any
+stage can be run alone, inspected and resumed. A run folder carries copies of its study and site files (a site file
+holds no credential), hence a stage needs nothing but the folder.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pandas as pd
+
+from fhir_adapter import __version__
+from fhir_adapter.accounting import Disposition, Finding, check_sums, summary
+from fhir_adapter.analysis.stage import analyse
+from fhir_adapter.connectors import plan_from_study, pull
+from fhir_adapter.datasets import metadata, read_dataset, write_dataset
+from fhir_adapter.derive.stage import derive
+from fhir_adapter.errors import AdapterError, RunDirError, SiteFileError, UsageError, WriteBackRefused
+from fhir_adapter.landing import Landing
+from fhir_adapter.mapping.candidates import candidate_subjects
+from fhir_adapter.mapping.stage import map_resources, resource_types
+from fhir_adapter.report.render import render_report
+from fhir_adapter.results import Results, read_results
+from fhir_adapter.rundir import RunDir, write_atomic, write_json
+from fhir_adapter.runlog import RunLog
+from fhir_adapter.site import Site, load_site
+from fhir_adapter.study import Study, load_study
+from fhir_adapter.writeback.build import build_resources, lineage_manifest
+from fhir_adapter.writeback.submit import plan, retract, submit
+from fhir_adapter.writeback.transport import WriteClient
+
+__all__ = ["STAGES", "Run", "Settings", "new_run", "open_run", "run_all"]
+
+STAGES = ("pull", "map", "derive", "analyse", "report", "write-back")
+
+_ADAM = tuple(name for name, dataset in metadata().items() if dataset.model == "ADaM")
+_SDTM = tuple(name for name, dataset in metadata().items() if dataset.model == "SDTM")
+#: Packages whose version can change a number or a byte of the report.
+_PACKAGES = ("pandas", "numpy", "scipy", "lifelines", "statsmodels", "pyarrow", "matplotlib", "jinja2", "msgspec",
+             "fhirpathpy", "fhir.resources")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run was asked for.
+
+    Attributes:
+        source: URL or folder in place of the site's source.
+        full: pull everything again.
+        write: `no`, `dry-run` (the transaction goes into the run folder) or `yes`.
+        quiet: nothing on stderr but errors.
+    """
+
+    source: str | None = None
+    full: bool = False
+    write: str = "no"
+    quiet: bool = False
+
+
+@dataclass
+class Run:
+    """A run folder with its study, site, manifest and log."""
+
+    folder: RunDir
+    study: Study
+    site: Site
+    manifest: dict[str, Any]
+    log: RunLog
+    settings: Settings = field(default_factory=Settings)
+
+    # -- what the stages share ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[dict[str, Any]]:
+        """Times a stage and keeps its counts in the manifest."""
+        started = dt.datetime.now(dt.UTC)
+        counts: dict[str, Any] = {}
+        yield counts
+        seconds = (dt.datetime.now(dt.UTC) - started).total_seconds()
+        self.manifest["stages"][name] = {"seconds": round(seconds, 3), **counts}
+        self.save()
+        self.log.event(name, **counts)
+
+    def save(self) -> None:
+        """Writes the manifest."""
+        write_json(self.folder.manifest, self.manifest)
+
+    @property
+    def cutoff(self) -> dt.date:
+        """The data cut-off: that of the study, or for a rolling one the day of the pull."""
+        try:
+            return dt.date.fromisoformat(self.manifest["data_cutoff"])
+        except KeyError:
+            raise RunDirError("nothing was pulled into this run yet", remedy="Run `pull` first.") from None
+
+    def _landing(self) -> Landing:
+        return Landing.open(self.site.landing_dir)
+
+    def datasets(self, names: tuple[str, ...]) -> dict[str, pd.DataFrame]:
+        """Datasets that an earlier stage left."""
+        return {name: read_dataset(self.folder.datasets, name) for name in names}
+
+    def findings(self) -> list[Finding]:
+        """Findings of all stages so far."""
+        path = self.folder.path / "findings.json"
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=list[Finding])
+        except FileNotFoundError:
+            return []
+
+    def _keep_findings(self, stage: str, new: list[Finding]) -> None:
+        kept = [item for item in self.findings() if item.stage != stage]
+        write_json(self.folder.path / "findings.json", msgspec.to_builtins([*kept, *new]))
+
+    # -- the stages --------------------------------------------------------------------------------------------
+
+    def pull(self) -> None:
+        """Connect and land: brings what the study needs from the source into the landing."""
+        with self._stage("pull") as counts, self._landing() as landing:
+            candidates = self.study.cohort.candidates.model_dump(exclude_none=True, exclude_defaults=True)
+            report = pull(self.site, plan_from_study(candidates, resource_types(self.study)), landing, full=self.settings.full)
+            cutoff = self.study.study.data_cutoff
+            self.manifest["data_cutoff"] = (
+                dt.datetime.now(dt.UTC).date().isoformat() if cutoff == "rolling" else cutoff.isoformat()
+            )
+            self.manifest["landing_sequence"] = landing.sequence
+            self.manifest["pull"] = report.to_dict()
+            counts.update(subjects=report.subjects, received=sum(report.received.values()), requests=report.requests)
+            found = [
+                Finding(code=item.code, text=item.text, stage="pull", detail=str(item.number)) for item in report.findings
+            ]
+            counts["findings"] = len(found)
+            self._keep_findings("pull", found)
+
+    def map(self) -> None:
+        """Map: views and concept maps turn resources into SDTM-like rows; every resource gets its disposition."""
+        with self._stage("map") as counts, self._landing() as landing:
+            sequence = self.manifest.get("landing_sequence")
+            if sequence is None:
+                raise RunDirError("nothing was pulled into this run yet", remedy="Run `pull` first.")
+            resources = list(landing.current(sequence))
+            mapped = map_resources(resources, self.study, key=_identity_key(self.site))
+            landed = landing.counts(sequence)
+            dispositions = [*mapped.dispositions, *_landing_dispositions(landed)]
+            bodies = {(item.type, item.id): item.body for item in resources}
+            for name, frame in mapped.datasets.items():
+                write_dataset(self.folder.datasets, name, frame)
+            self._tables(mapped.subjects, mapped.dispositions)
+            self._quarantine(mapped.dispositions, bodies)
+            self._keep_findings("map", mapped.findings)
+            disposed = summary(dispositions)
+            wire = {type_: sum(row.values()) for type_, row in landed.items()}
+            write_json(
+                self.folder.accounting,
+                {"landed": landed, "disposed": disposed, "total": sum(wire.values())},
+            )
+            outcomes = pd.Series([item.outcome for item in mapped.dispositions], dtype="object").value_counts()
+            counts.update({str(key): int(value) for key, value in sorted(outcomes.items())})
+            counts["findings"] = len(mapped.findings)
+            check_sums(wire, disposed)
+
+    def _tables(self, subjects: pd.DataFrame, dispositions: list[Disposition]) -> None:
+        for name, frame in (
+            ("subjects", subjects),
+            ("dispositions", pd.DataFrame([msgspec.to_builtins(item) for item in dispositions])),
+        ):
+            write_dataset(self.folder.tables, name, frame)
+
+    def _quarantine(self, dispositions: list[Disposition], bodies: dict[tuple[str, str], bytes]) -> None:
+        """One line per quarantined resource: reason, JSON path, and the resource as it came."""
+        lines = []
+        for item in dispositions:
+            if item.outcome == "quarantined":
+                head = {"type": item.type, "id": item.id, "version": item.version, "reason": item.reason, "path": item.path}
+                body = bodies.get((item.type, item.id), b"").decode("utf-8", "replace")
+                lines.append(msgspec.json.encode(head | {"resource": body}) + b"\n")
+        write_atomic(self.folder.quarantine / "quarantine.ndjson", b"".join(lines))
+
+    def derive(self) -> None:
+        """Derive: RECIST, endpoints and adverse events as ADaM datasets, with lineage."""
+        with self._stage("derive") as counts:
+            derived = derive(self.datasets(_SDTM), self.study, cutoff=self.cutoff)
+            for name, frame in derived.datasets.items():
+                write_dataset(self.folder.datasets, name, frame)
+            self._keep_findings("derive", derived.findings)
+            counts.update(rows=sum(len(frame) for frame in derived.datasets.values()), findings=len(derived.findings))
+
+    def analyse(self) -> None:
+        """Analyse: every number of the report, in results.json."""
+        with self._stage("analyse") as counts:
+            results = analyse(self.datasets(_SDTM + _ADAM), self.study, self.cutoff.isoformat())
+            write_atomic(self.folder.results, results.encode())
+            counts["results"] = len(results.results)
+
+    def results(self) -> Results:
+        """The typed results that `analyse` left."""
+        return read_results(self.folder.results)
+
+    def report(self) -> None:
+        """Report: one self-contained HTML file and its figures."""
+        with self._stage("report") as counts:
+            results = self.results()
+            try:
+                accounting = msgspec.json.decode(self.folder.accounting.read_bytes())
+            except OSError as error:
+                raise RunDirError("accounting.json is missing", remedy="Run `map` first.") from error
+            path = render_report(
+                study=self.study,
+                results=results,
+                datasets=self.datasets(_SDTM + _ADAM),
+                accounting=accounting,
+                findings=self.findings(),
+                manifest=self.manifest,
+                flow=_flow(results),
+                template_dirs=self.site.template_dirs,
+                folder=self.folder.path,
+            )
+            counts["bytes"] = path.stat().st_size
+
+    def write_back(self) -> None:
+        """Write back: one transaction to the server, read back and compared; or into the folder for a dry run."""
+        mode = self.settings.write
+        if mode == "no":
+            return
+        if mode == "yes" and self.site.write_back.policy != "allowed":
+            raise WriteBackRefused(
+                "the site file does not allow writing back",
+                where="write_back.policy",
+                remedy="Set it to `allowed`, or use --dry-run.",
+            )
+        with self._stage("write-back") as counts:
+            resources = self._outputs()
+            if mode == "yes":
+                with WriteClient(self.site, _write_url(self.site)) as client:
+                    outcome = submit(client, plan(client, resources), resources)
+            else:
+                outcome = plan(None, resources)
+            write_json(self.folder.writeback, {"mode": mode, **outcome.as_data()})
+            counts["written"] = outcome.written if mode == "yes" else 0
+            counts["unchanged"] = sum(action == "unchanged" for action in outcome.actions.values())
+
+    def _outputs(self) -> list[dict[str, Any]]:
+        sdtm = self.datasets(_SDTM)
+        try:
+            report = self.folder.report.read_bytes()
+        except OSError as error:
+            raise RunDirError("report.html is missing", remedy="Run `report` first.") from error
+        return build_resources(
+            study=self.study,
+            site=self.site.id,
+            results=self.results(),
+            report=report,
+            results_json=self.folder.results.read_bytes(),
+            manifest=lineage_manifest(sdtm, self.study, self.cutoff.isoformat()),
+            research_study=self._research_study(),
+            recorded=dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        )
+
+    def _research_study(self) -> str | None:
+        """The study's own ResearchStudy on the server, found by the identifier of the study file."""
+        coded = self.study.cohort.candidates.research_study
+        if coded is None:
+            return None
+        with self._landing() as landing:
+            for item in landing.shared(("ResearchStudy",)):
+                resource = msgspec.json.decode(item.body)
+                pairs = {(one.get("system"), one.get("value")) for one in resource.get("identifier", [])}
+                if (coded.system, coded.value) in pairs:
+                    return f"ResearchStudy/{item.id}"
+        return None
+
+    def retract(self) -> dict[str, str]:
+        """Deletes from the server what this study and site wrote."""
+        if self.site.write_back.policy != "allowed":
+            raise WriteBackRefused("the site file does not allow writing back", where="write_back.policy")
+        keys = [f"{item['resourceType']}/{item['id']}" for item in self._outputs()]
+        with WriteClient(self.site, _write_url(self.site)) as client:
+            outcome = retract(client, keys)
+        write_json(self.folder.path / "retraction.json", outcome)
+        return outcome
+
+    # -- the end -----------------------------------------------------------------------------------------------
+
+    def exceeded(self) -> list[str]:
+        """Limits of the study that the findings exceed, as sentences; any makes the exit status 3."""
+        limits, findings = self.study.limits, self.findings()
+        quarantined = sum(
+            sum(row["quarantined"].values())
+            for row in msgspec.json.decode(self.folder.accounting.read_bytes())["disposed"].values()
+        )
+        unknown = sum(item.code == "unknown-code" for item in findings)
+        numbers = (
+            ("quarantined resources", quarantined, limits.quarantined),
+            ("unknown codes", unknown, limits.unknown_codes),
+            ("findings", len(findings), limits.findings),
+        )
+        return [f"{number} {name}, limit {limit}" for name, number, limit in numbers if limit is not None and number > limit]
+
+    def stage(self, name: str) -> None:
+        """Runs one stage by its name on the command line."""
+        stages: dict[str, Callable[[], None]] = {
+            "pull": self.pull, "map": self.map, "derive": self.derive, "analyse": self.analyse,
+            "report": self.report, "write-back": self.write_back,
+        }  # fmt: skip
+        try:
+            stages[name]()
+        except AdapterError as error:
+            self.manifest["exit"] = {"status": error.exit_status, "code": error.code, "stage": name}
+            self.save()
+            self.log.failed(error.code, error.exit_status)
+            raise
+
+
+def _landing_dispositions(landed: dict[str, dict[str, int]]) -> list[Disposition]:
+    """Dispositions of what the landing itself sets aside: own output, older versions, deleted resources."""
+    reasons = {"own_output": "own-output", "superseded": "superseded", "deleted": "deleted"}
+    return [
+        Disposition(type=type_, id="", version="", outcome="not-needed", reason=reason)
+        for type_, row in landed.items()
+        for column, reason in reasons.items()
+        for _ in range(row.get(column, 0))
+    ]
+
+
+def _flow(results: Results) -> list[dict[str, Any]]:
+    display = next(item for item in results.displays if item.id == "flow")
+    return [
+        {"id": row.cells[0].results[0], "label": row.label, "n": results[row.cells[0].results[0]].value, "level": row.level}
+        for row in display.rows
+    ]
+
+
+def _versions() -> dict[str, str]:
+    found = {"fhir_adapter": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # pragma: no cover - all are dependencies
+            found[name] = "missing"
+    return found
+
+
+def _with_source(site: Site, source: str | None) -> Site:
+    """The site with another source: a URL, or a folder of files."""
+    if source is None:
+        return site
+    if not source.startswith(("http://", "https://")) and not Path(source).exists():
+        raise UsageError("no such folder or file", where="--source")
+    return site.with_source(source)
+
+
+def _identity_key(site: Site) -> bytes | None:
+    """The HMAC key of subject identifiers, if the site has one."""
+    if site.identity.key_file is None:
+        return None
+    try:
+        key = site.identity.key_file.read_bytes().strip()
+    except OSError as error:
+        raise SiteFileError(f"the key file cannot be read ({error.strerror})", where="identity.key_file") from error
+    if len(key) < 16:
+        raise SiteFileError("the key file holds fewer than 16 bytes", where="identity.key_file")
+    return key
+
+
+def _write_url(site: Site) -> str:
+    url = site.write_back.url or site.source.url
+    if url is None:
+        raise SiteFileError("a source of files needs a server to write to", where="write_back.url")
+    return url
+
+
+def new_run(study_file: Path, site_file: Path, out: Path, settings: Settings) -> Run:
+    """Makes a run folder `<out>/<study>/<run id>/` after the study and site files were checked.
+
+    Raises:
+        StudyFileError, SiteFileError, UsageError: before anything is written.
+    """
+    study, digest = load_study(study_file)
+    site = _with_source(load_site(site_file), settings.source)
+    # Absolute, so that a later stage finds the landing from whatever folder it is started in.
+    site = site.model_copy(update={"state_dir": site.state_dir.absolute()})
+    started = dt.datetime.now(dt.UTC)
+    folder = RunDir.create(out, study.study.id, started.strftime("%Y%m%dT%H%M%S%fZ"))
+    write_atomic(folder.path / "study.yaml", study_file.read_bytes())
+    write_json(folder.path / "site.yaml", site.model_dump(mode="json", exclude_none=True))
+    manifest: dict[str, Any] = {
+        "study": study.study.id,
+        "study_sha256": digest,
+        "site": site.id,
+        "source": site.source.url or "files",
+        "started": started.isoformat(),
+        "versions": _versions(),
+        "stages": {},
+        "exit": None,
+    }
+    run = Run(folder, study, site, manifest, RunLog(folder.log, quiet=settings.quiet), settings)
+    run.save()
+    return run
+
+
+def open_run(path: Path, settings: Settings) -> Run:
+    """Opens an existing run folder.
+
+    Raises:
+        RunDirError: it is not a run folder.
+    """
+    folder = RunDir.open(path)
+    try:
+        manifest = msgspec.json.decode(folder.manifest.read_bytes())
+    except (OSError, msgspec.DecodeError) as error:
+        raise RunDirError("no manifest.json that can be read", where=path.name, remedy="Name a run folder.") from error
+    study, digest = load_study(folder.path / "study.yaml")
+    if digest != manifest["study_sha256"]:
+        raise RunDirError("the copy of the study file in the run folder was changed", where="study.yaml")
+    site = load_site(folder.path / "site.yaml")
+    return Run(folder, study, site, manifest, RunLog(folder.log, quiet=settings.quiet), settings)
+
+
+def run_all(run: Run) -> int:
+    """Runs every stage under the lock of the site; gives the exit status, 0 or 3.
+
+    Raises:
+        AdapterError: whatever stops a stage; the manifest then carries its status.
+    """
+    with run.log:
+        with Landing.locked(run.site.landing_dir):
+            for name in STAGES:
+                run.stage(name)
+        exceeded = run.exceeded()
+        run.manifest["exit"] = {"status": 3 if exceeded else 0, "exceeded": exceeded}
+        run.manifest["ended"] = dt.datetime.now(dt.UTC).isoformat()
+        run.save()
+        return 3 if exceeded else 0

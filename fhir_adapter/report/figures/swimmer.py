@@ -1,0 +1,181 @@
+"""Swimmer plot: one bar per subject from the baseline examination to the last contact, with what happened on the way.
+
+Every subject is drawn. Bars get thinner as subjects become more, and above 120 they lose their labels; no subject is
+left out and none is sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from fhir_adapter.analysis.selection import DAYS_PER_MONTH
+from fhir_adapter.report.figures.style import (
+    FAINT,
+    INK,
+    PAPER,
+    SERIES,
+    SOFT,
+    Drawing,
+    clean_axes,
+    drawing,
+    series_colour,
+)
+from fhir_adapter.report.figures.subjects import groups, population, shorten
+from fhir_adapter.report.formatting import Piece, format_number
+from fhir_adapter.study import Figure, Study
+
+__all__ = ["swimmer"]
+
+MOST_LABELS = 120
+_TALLEST = 14.0  # inches
+
+# What is marked: shape, filled with ink or with paper.
+_MARKS: Mapping[str, tuple[str, str]] = {
+    "CR": ("*", INK),
+    "PR": ("^", INK),
+    "PD": ("D", PAPER),
+    "death": ("X", INK),
+}
+
+
+def _firsts(datasets: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Dates of the first CR, PR and PD of each subject's overall responses that count for endpoints."""
+    if "ADRS" not in datasets:
+        return pd.DataFrame()
+    rows = datasets["ADRS"]
+    rows = rows[
+        (rows["PARAMCD"] == "OVR") & rows["AVALC"].isin(["CR", "PR", "PD"]) & (rows["ANL01FL"] == "Y")
+    ]
+    return rows.groupby(["USUBJID", "AVALC"])["ADT"].min().unstack("AVALC")
+
+
+def _months(date: object, start: object) -> float | None:
+    if pd.isna(date) or pd.isna(start):  # type: ignore[call-overload]
+        return None
+    return float((pd.Timestamp(date) - pd.Timestamp(start)).days) / DAYS_PER_MONTH  # type: ignore[arg-type]
+
+
+def _events(subject: pd.Series[object], firsts: pd.DataFrame) -> dict[str, float]:
+    """Months from baseline to each marked event of a subject."""
+    found: dict[str, float] = {}
+    start = subject["BASEDT"]
+    known = (
+        firsts.loc[subject["USUBJID"]] if subject["USUBJID"] in firsts.index else pd.Series(dtype="object")
+    )
+    for name in ("CR", "PR", "PD"):
+        at = _months(known.get(name), start)
+        if at is not None:
+            found[name] = at
+    if subject["DTHFL"] == "Y":
+        at = _months(subject["DTHDT"], start)
+        if at is not None:
+            found["death"] = at
+    return found
+
+
+def swimmer(
+    study: Study, figure: Figure, datasets: Mapping[str, pd.DataFrame], _: Callable[[str], str]
+) -> Drawing | None:
+    """Draws the swimmer plot, longest follow-up first; None when nobody has a follow-up."""
+    subjects = population(datasets, study, figure.population)
+    subjects = subjects[subjects["FUPDUR"].notna()].sort_values(
+        ["FUPDUR", "USUBJID"], ascending=[True, False]
+    )
+    if subjects.empty:
+        return None
+    firsts = _firsts(datasets)
+    parts = groups(study, figure, subjects)
+    total = len(subjects)
+    pitch = min(0.17, _TALLEST / total)
+    description = _(
+        "Bars of follow-up for {n} subjects, longest first, with the time on treatment, first response, progression "
+        "and death."
+    ).format(n=total)
+    height = pitch * total + 1.15
+    with drawing(f"figure-{figure.id}", figure.title, description, (9.0, height)) as (canvas, result):
+        axes = canvas.add_axes((0.12, 0.5 / height, 0.86, (height - 1.15) / height))
+        dot = max(1.2, min(5.5, pitch * 36))
+        for row, (_index, subject) in enumerate(subjects.iterrows()):
+            _swim(axes, row, subject, _events(subject, firsts), parts.index(subject[parts.variable]) if parts.levels else 0,
+                  dot, result, _)  # fmt: skip
+        axes.set_ylim(-1, total)
+        axes.set_xlim(0, float(subjects["FUPDUR"].max()) / DAYS_PER_MONTH * 1.03 + 0.2)
+        labelled = total <= MOST_LABELS
+        axes.set_yticks(range(total) if labelled else [])
+        if labelled:
+            axes.set_yticklabels([shorten(str(name), 14) for name in subjects["USUBJID"]], fontsize=7)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel(_("Months from the baseline examination"))
+        clean_axes(axes, grid="x")
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+        present = [parts.labels[level] for level in parts.levels]
+        handles: list[Patch | Line2D] = [
+            Patch(
+                color=series_colour(index), linewidth=0, label=_("On treatment, {label}").format(label=label)
+            )
+            for index, label in enumerate(present)
+        ] or [Patch(color=SERIES[0], linewidth=0, label=_("On treatment"))]
+        handles.append(Patch(color=FAINT, linewidth=0, label=_("Follow-up")))
+        words = {"CR": _("First CR"), "PR": _("First PR"), "PD": _("Progression"), "death": _("Death")}
+        handles += [
+            Line2D([], [], linestyle="none", marker=shape, markerfacecolor=fill, markeredgecolor=INK, markersize=5.5,
+                   markeredgewidth=0.7, label=words[name])
+            for name, (shape, fill) in _MARKS.items()
+        ]  # fmt: skip
+        handles.append(
+            Line2D(
+                [],
+                [],
+                linestyle="none",
+                marker=">",
+                color=SOFT,
+                markersize=5,
+                label=_("Alive without progression"),
+            )
+        )
+        canvas.legend(
+            handles=handles, loc="upper left", bbox_to_anchor=(0.11, 1.0), ncols=4, columnspacing=1.4, handlelength=1.1,
+            handleheight=0.8, fontsize=8.5,
+        )  # fmt: skip
+    result.summary = [(Piece(_("Time on treatment is from the first to the last dose of any study drug.")),)]
+    return result
+
+
+def _swim(
+    axes: Axes, row: int, subject: pd.Series[object], events: Mapping[str, float], group: int | None, dot: float,
+    result: Drawing, _: Callable[[str], str],
+) -> None:  # fmt: skip
+    """One subject's bar and marks."""
+    length = float(subject["FUPDUR"]) / DAYS_PER_MONTH  # type: ignore[arg-type]
+    first, last = _months(subject["TRTSDT"], subject["BASEDT"]), _months(subject["TRTEDT"], subject["BASEDT"])
+    words = [f"{subject['USUBJID']}", _("follow-up {months} months").format(months=format_number(length, 1))]
+    if first is not None and last is not None:
+        words.append(_("treatment {months} months").format(months=format_number(last - first, 1)))
+    names = {"CR": _("first CR"), "PR": _("first PR"), "PD": _("progression"), "death": _("death")}
+    words += [
+        f"{names[name]} {format_number(at, 1)}"
+        for name, at in sorted(events.items(), key=lambda item: item[1])
+    ]
+    bar = axes.barh(row, length, height=0.72, color=FAINT, linewidth=0)
+    says = " · ".join(words)
+    bar.patches[0].set_gid(result.note(says))
+    if first is not None and last is not None:
+        drawn = axes.barh(
+            row, max(last - first, 0.05), left=first, height=0.72, linewidth=0,
+            color=SOFT if group is None else series_colour(group),
+        )  # fmt: skip
+        drawn.patches[0].set_gid(result.note(says))
+    for name, at in events.items():
+        shape, fill = _MARKS[name]
+        axes.plot(at, row, marker=shape, markersize=dot + (1.5 if shape == "*" else 0), markerfacecolor=fill,
+                  markeredgecolor=PAPER if fill == INK else INK, markeredgewidth=0.6, clip_on=False)  # fmt: skip
+    if "death" not in events and "PD" not in events:
+        axes.plot(
+            length + 0.12, row, marker=">", markersize=dot, color=SOFT, markeredgewidth=0, clip_on=False
+        )

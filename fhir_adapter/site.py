@@ -1,0 +1,309 @@
+"""Settings of a site: the typed model of a site file, which says where a source is and how to talk to it.
+
+A site file is YAML and holds no secret: it names environment variables or files that hold the credentials. A
+field it does not know is an error that names file and line, because a mistyped setting that is silently
+ignored is how a run ends up with half of the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import YAMLError
+
+from fhir_adapter.errors import SiteFileError
+
+__all__ = ["Auth", "Identity", "Retry", "Site", "Source", "Tls", "WriteBack", "load_site", "origin"]
+
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+
+_SECRET_FIELDS = {"user", "username", "password", "token", "secret", "client_secret", "key", "private_key"}
+_PORTS = {"http": 80, "https": 443}
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def origin(url: str) -> str:
+    """Origin of a URL as scheme, host and port (RFC 6454, section 4), for example `https://a.example:443`.
+
+    Raises:
+        ValueError: the URL has no http or https origin.
+    """
+    parts = urlsplit(url)
+    scheme = parts.scheme.lower()
+    if scheme not in _PORTS or not parts.hostname:
+        raise ValueError("not an http or https URL")
+    return f"{scheme}://{parts.hostname.lower()}:{parts.port or _PORTS[scheme]}"
+
+
+def _checked_url(url: str) -> str:
+    parts = urlsplit(url)
+    origin(url)
+    if parts.username or parts.password:
+        raise ValueError("a URL must not carry a user or password")
+    if parts.query or parts.fragment:
+        raise ValueError("a base URL has no query and no fragment")
+    return url.rstrip("/")
+
+
+class Source(_Model):
+    """Where resources come from."""
+
+    kind: Literal["rest", "files"]
+    url: str | None = Field(default=None, description="FHIR base URL; kind `rest`.")
+    path: Path | None = Field(
+        default=None, description="A folder or file; kind `files`; relative to the site file."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _plain_url(cls, value: str | None) -> str | None:
+        return None if value is None else _checked_url(value)
+
+    @model_validator(mode="after")
+    def _has_its_place(self) -> Source:
+        if self.kind == "rest" and (self.url is None or self.path is not None):
+            raise ValueError("a source of kind rest has a url and no path")
+        if self.kind == "files" and (self.path is None or self.url is not None):
+            raise ValueError("a source of kind files has a path and no url")
+        return self
+
+
+class Auth(_Model):
+    """How we show who we are. Secrets are named here, never written here."""
+
+    kind: Literal["none", "basic", "bearer"] = "none"
+    user_env: str | None = Field(default=None, description="Environment variable that holds the user name.")
+    password_env: str | None = Field(
+        default=None, description="Environment variable that holds the password."
+    )
+    password_file: Path | None = Field(default=None, description="File that holds the password.")
+    token_env: str | None = Field(
+        default=None, description="Environment variable that holds the bearer token."
+    )
+    token_file: Path | None = Field(default=None, description="File that holds the token; read again on 401.")
+
+    @model_validator(mode="after")
+    def _names_what_it_needs(self) -> Auth:
+        given = {
+            name for name in type(self).model_fields if name != "kind" and getattr(self, name) is not None
+        }
+        if self.kind == "none" and given:
+            raise ValueError(f"kind none takes no {', '.join(sorted(given))}")
+        if self.kind == "basic" and (
+            self.user_env is None or (self.password_env is None) == (self.password_file is None)
+        ):
+            raise ValueError("kind basic needs user_env and one of password_env, password_file")
+        if self.kind == "bearer" and (self.token_env is None) == (self.token_file is None):
+            raise ValueError("kind bearer needs one of token_env, token_file")
+        return self
+
+
+class Tls(_Model):
+    """Trust and, for mutual TLS, our own certificate. Verification cannot be switched off."""
+
+    ca_file: Path | None = Field(
+        default=None, description="Certificates (PEM) to trust instead of the usual ones."
+    )
+    client_cert: Path | None = None
+    client_key: Path | None = None
+
+    @model_validator(mode="after")
+    def _key_with_certificate(self) -> Tls:
+        if self.client_key is not None and self.client_cert is None:
+            raise ValueError("client_key needs client_cert")
+        return self
+
+
+class Retry(_Model):
+    """How long we bear with a server that does not answer well."""
+
+    attempts: int = Field(default=5, ge=1, le=20, description="Attempts per request, the first included.")
+    max_wait_s: float = Field(
+        default=120, ge=0, le=3600, description="Ceiling of one wait, Retry-After included."
+    )
+    timeout_s: float = Field(default=120, gt=0, le=3600, description="Longest silence of the server.")
+
+
+class WriteBack(_Model):
+    """Whether and where results may be written."""
+
+    policy: Literal["forbidden", "allowed"] = "forbidden"
+    url: str | None = Field(
+        default=None, description="FHIR base URL that takes the results; default: the source."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _plain_url(cls, value: str | None) -> str | None:
+        return None if value is None else _checked_url(value)
+
+
+class Identity(_Model):
+    """The key that makes pseudonyms."""
+
+    key_file: Path | None = Field(default=None, description="File with the HMAC key of subject identifiers.")
+
+
+class Site(_Model):
+    """A whole site file."""
+
+    id: Slug
+    source: Source
+    auth: Auth = Auth()
+    tls: Tls = Tls()
+    allowed_hosts: list[str] = Field(
+        default=[],
+        description="Other hosts (host or host:port) a next link may lead to; never with our credential.",
+    )
+    aliases: list[str] = Field(
+        default=[],
+        description="Origins by which the server calls itself in links; rewritten to the source's own.",
+    )
+    retry: Retry = Retry()
+    page_size: int = Field(default=500, ge=1, le=10_000)
+    max_page_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
+    max_resources: int = Field(default=20_000_000, ge=1, description="More than this in one pull is refused.")
+    subjects_per_query: int = Field(default=20, ge=1, le=500)
+    concurrency: int = Field(default=4, ge=1, le=32)
+    write_back: WriteBack = WriteBack()
+    identity: Identity = Identity()
+    state_dir: Path = Field(
+        default=Path("state"), description="Landings of all sites; from the working directory."
+    )
+    on_difference: Literal["fail", "finding"] = Field(
+        default="fail", description="What a difference between the server's count and what landed is."
+    )
+
+    @field_validator("aliases")
+    @classmethod
+    def _origins(cls, value: list[str]) -> list[str]:
+        return [origin(item) for item in value]
+
+    @property
+    def landing_dir(self) -> Path:
+        """Folder of this site's landing."""
+        return self.state_dir / self.id
+
+    def with_source(self, text: str) -> Site:
+        """The same site with another source, as `--source` gives it.
+
+        The credential stays with its origin, so it is dropped when the origin changes; the landing is another
+        one too, because resources of two servers must not meet under one id.
+
+        Args:
+            text: a URL (`http://`, `https://`) or a path.
+
+        Raises:
+            SiteFileError: the URL is not usable.
+        """
+        try:
+            if text.startswith(("http://", "https://")):
+                source = Source(kind="rest", url=text)
+            else:
+                source = Source(kind="files", path=Path(text))
+        except ValidationError as error:
+            raise SiteFileError(error.errors()[0]["msg"], where="--source") from error
+        if source == self.source:
+            return self
+        same = source.url and self.source.url and origin(source.url) == origin(self.source.url)
+        place = source.url or str(Path(text).resolve())
+        mark = hashlib.sha256(place.encode()).hexdigest()[:8]
+        changes: dict[str, Any] = {"source": source, "id": f"{self.id[:55]}-{mark}"}
+        if not same:
+            changes["auth"] = Auth()
+        return self.model_copy(update=changes)
+
+
+def _line(node: Any, path: tuple[int | str, ...]) -> int:
+    """Line (1-based) of the deepest part of `path` that stands in the file."""
+    line = 1
+    for key in path:
+        if isinstance(node, CommentedMap) and key in node:
+            line = node.lc.key(key)[0] + 1
+        elif isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node):
+            line = node.lc.item(key)[0] + 1
+        else:
+            break
+        node = node[key]
+    return line
+
+
+def _problem(item: Any) -> str:
+    name = str(item["loc"][-1]) if item["loc"] else ""
+    place = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        if name in _SECRET_FIELDS:
+            return f"{place}: a credential must not stand in the site file; name an environment variable or a file"
+        return f"{place}: unknown field"
+    return f"{place}: {item['msg']}" if place else str(item["msg"])
+
+
+def _beside(folder: Path, path: Path | None) -> Path | None:
+    return None if path is None else folder / Path(os.path.expandvars(path)).expanduser()
+
+
+def load_site(path: Path) -> Site:
+    """Reads and checks a site file.
+
+    Args:
+        path: the YAML file. Relative paths in it (source.path, the files of tls, auth and identity) are
+            relative to its folder; `state_dir` is relative to the working directory, like the folder of runs.
+
+    Returns:
+        The site.
+
+    Raises:
+        SiteFileError: the file is missing, not YAML, or not a site; each problem with file and line.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise SiteFileError(f"the site file cannot be read ({error.strerror})", where=path.name) from error
+    try:
+        tree = YAML(typ="rt").load(raw)
+    except (YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path.name}:{mark.line + 1}" if mark else path.name
+        raise SiteFileError(
+            f"not YAML ({getattr(error, 'problem', None) or 'syntax'})", where=place
+        ) from error
+    if not isinstance(tree, dict):
+        raise SiteFileError("a site file is a mapping of settings", where=f"{path.name}:1")
+    try:
+        site = Site.model_validate(tree)
+    except ValidationError as error:
+        problems = [
+            f"{path.name}:{_line(tree, item['loc'])}: {_problem(item)}"
+            for item in error.errors(include_input=False, include_url=False)
+        ]
+        raise SiteFileError("; ".join(problems)) from error
+    folder = path.parent
+    return site.model_copy(
+        update={
+            "source": site.source.model_copy(update={"path": _beside(folder, site.source.path)}),
+            "auth": site.auth.model_copy(
+                update={
+                    "password_file": _beside(folder, site.auth.password_file),
+                    "token_file": _beside(folder, site.auth.token_file),
+                }
+            ),
+            "tls": site.tls.model_copy(
+                update={
+                    "ca_file": _beside(folder, site.tls.ca_file),
+                    "client_cert": _beside(folder, site.tls.client_cert),
+                    "client_key": _beside(folder, site.tls.client_key),
+                }
+            ),
+            "identity": Identity(key_file=_beside(folder, site.identity.key_file)),
+        }
+    )
