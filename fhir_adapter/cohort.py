@@ -1,7 +1,7 @@
 """The cohort: candidates, treated, ordered exclusions, analysed, and the analysis sets among them.
 
-The steps make the flow diagram of STROBE (item 13, von Elm et al. 2007). A subject counts at the first exclusion
-that holds; who is treated and has no exclusion is analysed.
+The steps make the flow diagram of STROBE (item 13, von Elm et al. 2007). A subject counts at the first
+exclusion that holds; who is treated and has no exclusion is analysed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from fhir_adapter.conditions import evaluate
@@ -45,26 +46,29 @@ def select_analysed(frames: Frames, cohort: Cohort, refused: pd.Series[bool]) ->
     Args:
         frames: ADSL (with TRTSDT) and every other dataset a condition may name.
         cohort: the ordered exclusions.
-        refused: per row of ADSL whether the subject denied or withdrew consent; such a subject is never analysed.
+        refused: per row of ADSL whether the subject denied or withdrew consent; such a subject is never
+            analysed.
 
     Returns:
-        On the index of ADSL: EXCLID, the id of the first exclusion that holds among those treated; ANALFL, Y or null.
+        On the index of ADSL: EXCLID, the id of the first exclusion that holds among those treated; ANALFL, Y
+        or null.
 
     Raises:
         StudyFileError: a condition names a dataset or variable that is not there.
     """
     adsl = frames["ADSL"]
     treated = adsl["TRTSDT"].notna()
-    excluded = pd.Series(None, index=adsl.index, dtype="object").mask(refused, CONSENT)
+    excluded = pd.Series(np.where(refused, CONSENT, None), index=adsl.index, dtype="object")
     for exclusion in cohort.exclusions:
         holds = evaluate(exclusion.condition, frames, "ADSL") & treated & excluded.isna()
         excluded = excluded.mask(holds, exclusion.id)
-    analysed = pd.Series(None, index=adsl.index, dtype="object").mask(treated & excluded.isna(), "Y")
+    analysed = _yes(treated & excluded.isna())
     return pd.DataFrame({"EXCLID": excluded, "ANALFL": analysed})
 
 
 def flag_analysis_sets(frames: Frames, sets: list[AnalysisSet]) -> pd.DataFrame:
-    """The flag variable of each analysis set: Y for the analysed subjects (ANALFL) that satisfy its condition.
+    """The flag variable of each analysis set: Y for the analysed subjects (ANALFL) that satisfy its
+    condition.
 
     Raises:
         StudyFileError: a condition names a dataset or variable that is not there.
@@ -75,8 +79,12 @@ def flag_analysis_sets(frames: Frames, sets: list[AnalysisSet]) -> pd.DataFrame:
         inside = adsl["ANALFL"].eq("Y")
         if item.condition is not None:
             inside &= evaluate(item.condition, frames, "ADSL")
-        flags[item.flag] = pd.Series(None, index=adsl.index, dtype="object").mask(inside, "Y")
+        flags[item.flag] = _yes(inside)
     return pd.DataFrame(flags, index=adsl.index)
+
+
+def _yes(condition: pd.Series[bool]) -> pd.Series[object]:
+    return pd.Series(np.where(condition, "Y", None), index=condition.index, dtype="object")
 
 
 def flow_steps(adsl: pd.DataFrame, cohort: Cohort) -> list[FlowStep]:

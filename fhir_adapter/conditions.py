@@ -127,17 +127,17 @@ def _compare(condition: Comparison, rows: pd.DataFrame, dataset: str) -> pd.Seri
         target: Any = pd.Timestamp(str(value)) if pd.api.types.is_datetime64_any_dtype(column) else value
         same = (column == target).fillna(False).astype(bool)
         return present & (same if op == "eq" else ~same)
-    result = pd.Series(False, index=rows.index)
     if present.any():
         known = column[present]
         target = pd.Timestamp(str(value)) if pd.api.types.is_datetime64_any_dtype(column) else value
         try:
-            result[present] = _ORDER[op](known, target).astype(bool)
+            held = _ORDER[op](known, target).astype(bool)
         except TypeError:
             raise StudyFileError(
                 f"{dataset}.{condition.variable} cannot be put in order with the value of the condition ({op})"
             ) from None
-    return result
+        return held.reindex(rows.index, fill_value=False)
+    return pd.Series(False, index=rows.index)
 
 
 def evaluate(condition: Condition, frames: Frames, base: str) -> pd.Series[bool]:

@@ -16,22 +16,25 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import filelock
 import msgspec
 import pandas as pd
 
 from fhir_adapter import __version__
 from fhir_adapter.accounting import Disposition, Finding, check_sums, summary
 from fhir_adapter.analysis.stage import analyse
+from fhir_adapter.assets import asset
 from fhir_adapter.connectors import plan_from_study, pull
 from fhir_adapter.datasets import metadata, read_dataset, write_dataset
 from fhir_adapter.derive.stage import derive
-from fhir_adapter.errors import AdapterError, RunDirError, SiteFileError, UsageError, WriteBackRefused
-from fhir_adapter.landing import Landing
-from fhir_adapter.mapping.candidates import candidate_subjects
-from fhir_adapter.mapping.stage import map_resources, resource_types
+from fhir_adapter.errors import AdapterError, RunDirError, RunLocked, SiteFileError, UsageError, WriteBackRefused
+from fhir_adapter.landing import Landing, LeftOut
+from fhir_adapter.engines.partition import view_names
+from fhir_adapter.mapping.stage import map_resources
+from fhir_adapter.mapping.views import load_view
 from fhir_adapter.report.render import render_report
 from fhir_adapter.results import Results, read_results
-from fhir_adapter.rundir import RunDir, write_atomic, write_json
+from fhir_adapter.rundir import RunDir, private_dir, write_atomic, write_json
 from fhir_adapter.runlog import RunLog
 from fhir_adapter.site import Site, load_site
 from fhir_adapter.study import Study, load_study
@@ -104,7 +107,8 @@ class Run:
             raise RunDirError("nothing was pulled into this run yet", remedy="Run `pull` first.") from None
 
     def _landing(self) -> Landing:
-        return Landing.open(self.site.landing_dir)
+        """The landing for reading; the lock is held by whoever started the stage."""
+        return Landing.open(self.site.landing_dir, read_only=True)
 
     def datasets(self, names: tuple[str, ...]) -> dict[str, pd.DataFrame]:
         """Datasets that an earlier stage left."""
@@ -126,9 +130,9 @@ class Run:
 
     def pull(self) -> None:
         """Connect and land: brings what the study needs from the source into the landing."""
-        with self._stage("pull") as counts, self._landing() as landing:
+        with self._stage("pull") as counts, Landing.open(self.site.landing_dir) as landing:
             candidates = self.study.cohort.candidates.model_dump(exclude_none=True, exclude_defaults=True)
-            report = pull(self.site, plan_from_study(candidates, resource_types(self.study)), landing, full=self.settings.full)
+            report = pull(self.site, plan_from_study(candidates, _resource_types(self.study)), landing, full=self.settings.full)
             cutoff = self.study.study.data_cutoff
             self.manifest["data_cutoff"] = (
                 dt.datetime.now(dt.UTC).date().isoformat() if cutoff == "rolling" else cutoff.isoformat()
@@ -151,20 +155,22 @@ class Run:
             resources = list(landing.current(sequence))
             mapped = map_resources(resources, self.study, key=_identity_key(self.site))
             landed = landing.counts(sequence)
-            dispositions = [*mapped.dispositions, *_landing_dispositions(landed)]
-            bodies = {(item.type, item.id): item.body for item in resources}
+            aside = [_set_aside(item) for item in landing.left_out(sequence)]
+            broken = {("", item.id): item.body for item in landing.unreadable(sequence)}
+            dispositions = [*mapped.dispositions, *aside]
+            bodies = {(item.type, item.id): item.body for item in resources} | broken
             for name, frame in mapped.datasets.items():
                 write_dataset(self.folder.datasets, name, frame)
-            self._tables(mapped.subjects, mapped.dispositions)
-            self._quarantine(mapped.dispositions, bodies)
+            self._tables(mapped.subjects, dispositions)
+            self._quarantine(dispositions, bodies)
             self._keep_findings("map", mapped.findings)
             disposed = summary(dispositions)
-            wire = {type_: sum(row.values()) for type_, row in landed.items()}
+            wire = {type_: row["total"] for type_, row in landed.items()}
             write_json(
                 self.folder.accounting,
                 {"landed": landed, "disposed": disposed, "total": sum(wire.values())},
             )
-            outcomes = pd.Series([item.outcome for item in mapped.dispositions], dtype="object").value_counts()
+            outcomes = pd.Series([item.outcome for item in dispositions], dtype="object").value_counts()
             counts.update({str(key): int(value) for key, value in sorted(outcomes.items())})
             counts["findings"] = len(mapped.findings)
             check_sums(wire, disposed)
@@ -272,7 +278,7 @@ class Run:
         if coded is None:
             return None
         with self._landing() as landing:
-            for item in landing.shared(("ResearchStudy",)):
+            for item in landing.current(types=["ResearchStudy"]):
                 resource = msgspec.json.decode(item.body)
                 pairs = {(one.get("system"), one.get("value")) for one in resource.get("identifier", [])}
                 if (coded.system, coded.value) in pairs:
@@ -306,6 +312,31 @@ class Run:
         )
         return [f"{number} {name}, limit {limit}" for name, number, limit in numbers if limit is not None and number > limit]
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the lock of the run: one process at a time works on the runs of a site.
+
+        The landing has a lock of its own while it is written; this one keeps two runs of a site from interleaving
+        their stages and their write-backs.
+
+        Raises:
+            RunLocked: another process holds it.
+        """
+        private_dir(self.site.landing_dir)
+        lock = filelock.FileLock(self.site.landing_dir / "run.lock", mode=0o600)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise RunLocked(
+                "another run holds the lock of this site",
+                where=str(self.site.landing_dir / "run.lock"),
+                remedy="Wait for it to end; the lock goes with the process that holds it.",
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
     def stage(self, name: str) -> None:
         """Runs one stage by its name on the command line."""
         stages: dict[str, Callable[[], None]] = {
@@ -321,15 +352,13 @@ class Run:
             raise
 
 
-def _landing_dispositions(landed: dict[str, dict[str, int]]) -> list[Disposition]:
-    """Dispositions of what the landing itself sets aside: own output, older versions, deleted resources."""
-    reasons = {"own_output": "own-output", "superseded": "superseded", "deleted": "deleted"}
-    return [
-        Disposition(type=type_, id="", version="", outcome="not-needed", reason=reason)
-        for type_, row in landed.items()
-        for column, reason in reasons.items()
-        for _ in range(row.get(column, 0))
-    ]
+def _set_aside(item: LeftOut) -> Disposition:
+    """The disposition of what the landing does not hand to the mapping."""
+    unreadable = item.reason == "unreadable"
+    return Disposition(
+        type=item.type, id=item.id, version=item.version, sequence=item.sequence, reason=item.reason,
+        outcome="quarantined" if unreadable else "not-needed", path="$" if unreadable else "",
+    )  # fmt: skip
 
 
 def _flow(results: Results) -> list[dict[str, Any]]:
@@ -338,6 +367,12 @@ def _flow(results: Results) -> list[dict[str, Any]]:
         {"id": row.cells[0].results[0], "label": row.label, "n": results[row.cells[0].results[0]].value, "level": row.level}
         for row in display.rows
     ]
+
+
+def _resource_types(study: Study) -> list[str]:
+    """Resource types that the study's views read."""
+    views = [load_view(asset("mappings", "views", f"{name}.json")) for name in view_names(study)]
+    return sorted({view.resource for view in views})
 
 
 def _versions() -> dict[str, str]:
@@ -433,7 +468,7 @@ def run_all(run: Run) -> int:
         AdapterError: whatever stops a stage; the manifest then carries its status.
     """
     with run.log:
-        with Landing.locked(run.site.landing_dir):
+        with run.locked():
             for name in STAGES:
                 run.stage(name)
         exceeded = run.exceeded()

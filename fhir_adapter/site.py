@@ -180,6 +180,9 @@ class Site(_Model):
     state_dir: Path = Field(
         default=Path("state"), description="Landings of all sites; from the working directory."
     )
+    template_dirs: list[Path] = Field(
+        default=[], description="Folders whose templates stand before the shipped ones of the same name."
+    )
     on_difference: Literal["fail", "finding"] = Field(
         default="fail", description="What a difference between the server's count and what landed is."
     )
@@ -243,7 +246,9 @@ def _problem(item: Any) -> str:
     place = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         if name in _SECRET_FIELDS:
-            return f"{place}: a credential must not stand in the site file; name an environment variable or a file"
+            return (
+                f"{place}: a credential must not stand in a site file; name an environment variable or a file"
+            )
         return f"{place}: unknown field"
     return f"{place}: {item['msg']}" if place else str(item["msg"])
 
@@ -305,5 +310,6 @@ def load_site(path: Path) -> Site:
                 }
             ),
             "identity": Identity(key_file=_beside(folder, site.identity.key_file)),
+            "template_dirs": [folder / path for path in site.template_dirs],
         }
     )

@@ -199,6 +199,10 @@ class Endpoint(_Model):
     unit: Literal["months", "days"] = "months"
     landmarks: list[float] = Field(default=[], description="In the unit of the endpoint.")
     conf_type: Literal["log-log", "log", "plain"] = "log-log"
+    median_on_plateau: Literal["middle", "first"] = Field(
+        default="middle",
+        description="Where the curve rests at exactly one half: the middle of the plateau (R), or its first time (JMP).",
+    )
     by: list[Slug] = Field(default=[], description="Subgroups (ids) with a curve each and a log-rank test.")
     population: Slug = "full"
 

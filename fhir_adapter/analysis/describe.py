@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pandas as pd
 
 from fhir_adapter.analysis import descriptive
@@ -19,18 +17,6 @@ _PARTS = {
     "mean_sd": ("mean", "sd"),
     "range": ("min", "max"),
 }
-
-
-def _statistic(values: Sequence[float], name: str) -> float | None:
-    if name == "min":
-        return min(values)
-    if name == "max":
-        return max(values)
-    if name == "mean":
-        return descriptive.mean(values)
-    if name == "sd":
-        return descriptive.sd(values)
-    return descriptive.quantile(values, {"median": 0.5, "q1": 0.25, "q3": 0.75}[name])
 
 
 def describe(
@@ -55,9 +41,12 @@ def describe(
     values = [float(value) / divide_by for value in column.dropna()]
     missing = int(column.isna().sum())
     selector = {"dataset": dataset, "population": population, "condition": condition, "variable": variable}
+    known = descriptive.describe(values)
+    named = {"min": known.minimum, "max": known.maximum, "median": known.median, "q1": known.q1, "q3": known.q3,
+             "mean": known.mean, "sd": known.sd}  # fmt: skip
     ids = []
     for name in _PARTS[form]:
-        value = _statistic(values, name) if values else None
+        value = named[name]
         reason = "" if value is not None else ("no values" if not values else "one value only")
         ids.append(
             analysis.add(f"{id_}.{name}", value, name, unit=unit, digits=digits, reason=reason, **selector)  # type: ignore[arg-type]

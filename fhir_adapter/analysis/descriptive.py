@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Decimal, localcontext
 from fractions import Fraction
 from typing import Any
 
@@ -151,15 +151,12 @@ def round_half_away(value: float | Decimal | Fraction | None, digits: int = 0) -
         text = str(whole).rjust(digits + 1, "0")
         rounded = Decimal(f"{text[:-digits]}.{text[-digits:]}" if digits else text)
         return rounded if value >= 0 or not rounded else rounded.copy_negate()
-    exact = value if isinstance(value, Decimal) else Decimal(repr(float(value)))
+    exact = Decimal(value) if isinstance(value, Decimal | int) else Decimal(repr(float(value)))
     if not exact.is_finite():
         raise ValueError("a number that is not finite cannot be rounded for print")
-    # Decimal.quantize is bounded by the context's precision; a float has at most 17 digits but up to 309
-    # before the point
-    shifted = exact.scaleb(digits)
-    whole_part = shifted.to_integral_value(rounding=ROUND_HALF_UP)
-    rounded = Decimal(f"{whole_part:f}").scaleb(-digits)
-    return rounded if rounded else abs(rounded)
+    with localcontext(prec=1000):  # a float may have 309 digits before the point
+        rounded = exact.quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_UP)
+    return rounded if rounded else rounded.copy_abs()
 
 
 def percent(n: int, d: int, digits: int = 1) -> Decimal | None:

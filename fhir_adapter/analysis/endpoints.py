@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from fhir_adapter.analysis.describe import describe
+from fhir_adapter.analysis.descriptive import round_half_away
 from fhir_adapter.analysis.levels import subgroup_levels
 from fhir_adapter.analysis.selection import DAYS_PER_MONTH, Analysis, both, equals, slug
 from fhir_adapter.analysis.survival import KaplanMeierResult, kaplan_meier, log_rank, reverse_km
@@ -28,6 +29,24 @@ def endpoint_times(rows: pd.DataFrame, endpoint: Endpoint) -> tuple[pd.Series[fl
     return rows["AVAL"].astype("float64") / divisor, (rows["CNSR"] == 0).astype("int64")
 
 
+def _median(curve: KaplanMeierResult, endpoint: Endpoint) -> float | None:
+    """The median by the endpoint's rule for a curve that rests at exactly one half (within 1.5e-8)."""
+    if endpoint.median_on_plateau == "middle" or curve.median is None:
+        return curve.median
+    return next(step.time for step in curve.steps if step.surv <= 0.5 + 1.5e-8)
+
+
+def _plateau_note(curve: KaplanMeierResult, endpoint: Endpoint, label: str) -> list[str]:
+    """Says both readings of a median where they differ, because programs differ."""
+    median = _median(curve, endpoint)
+    if median == curve.median or median is None:
+        return []
+    return [
+        f"{label}: the curve rests at exactly 50 %; the first such time is shown, the middle of the plateau is "
+        f"{round_half_away(curve.median, 1)}."
+    ]
+
+
 def _add_curve(
     analysis: Analysis, stem: str, curve: KaplanMeierResult, endpoint: Endpoint, condition: Condition | None
 ) -> tuple[Cell, ...]:
@@ -42,10 +61,11 @@ def _add_curve(
     add("n", curve.n, "n_subjects", unit="n", digits=0)
     add("events", curve.events, "n_events", unit="n", digits=0)
     lower, upper = curve.median_ci
+    median = _median(curve, endpoint)
     reason = curve.reason or "not reached"
     time = {"unit": unit, "digits": 1, "method": method}
     ids = [
-        add("median", curve.median, "km_median", reason="" if curve.median is not None else reason, **time),
+        add("median", median, "km_median", reason="" if median is not None else reason, **time),
         add("lower", lower, "km_median_bound", reason="" if lower is not None else "not reached", **time),
         add("upper", upper, "km_median_bound", reason="" if upper is not None else "not reached", **time),
     ]
@@ -85,6 +105,7 @@ def _endpoint_display(analysis: Analysis, stem: str, param: str, endpoint: Endpo
             assert isinstance(part, KaplanMeierResult)
             condition = both(of_param, equals(subgroup.variable, level, dataset="ADSL"))
             label = subgroup.level_labels.get(level, level)
+            notes += _plateau_note(part, endpoint, label)
             cells = _add_curve(analysis, f"{stem}.by.{slug(name)}.{slug(level)}", part, endpoint, condition)
             lines.append(Row(label=label, cells=cells, level=1))
         test = log_rank(time, event, pd.Series(pd.Categorical(group, categories=levels, ordered=True)))

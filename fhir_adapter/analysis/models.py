@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from fhir_adapter.analysis.endpoints import endpoint_times
-from fhir_adapter.analysis.selection import Analysis, equals, slug
+from fhir_adapter.analysis.selection import Analysis, both, equals, slug
 from fhir_adapter.analysis.survival import CoxResult, CoxTerm, cox
-from fhir_adapter.conditions import Condition
+from fhir_adapter.conditions import Comparison, Condition
 from fhir_adapter.results import Cell, Display, Row
 from fhir_adapter.study import Covariate, CoxModel
 
@@ -62,14 +62,16 @@ def _term(
 
 
 def _fit(analysis: Analysis, model: CoxModel, frame: pd.DataFrame, covariates: list[Covariate], stem: str) -> CoxResult:
-    condition = equals("PARAMCD", model.endpoint)
+    known = [Comparison(dataset="ADSL", variable=item.variable, op="not_null") for item in covariates]
+    condition = both(equals("PARAMCD", model.endpoint), *known)
     fit = cox(
         frame, "time", "event", [item.variable for item in covariates], ties=model.ties, strata=model.strata
     )  # fmt: skip
     more: dict[str, Any] = {"dataset": "ADTTE", "population": model.population, "condition": condition}
     analysis.add(f"{stem}.n", fit.n, "n_subjects", unit="n", digits=0, **more)
     analysis.add(f"{stem}.events", fit.events, "n_events", unit="n", digits=0, **more)
-    analysis.add(f"{stem}.missing", fit.n_missing, "n_missing", unit="n", digits=0, **more)
+    every = more | {"condition": equals("PARAMCD", model.endpoint)}
+    analysis.add(f"{stem}.missing", fit.n_missing, "n_missing", unit="n", digits=0, **every)
     analysis.add(
         f"{stem}.events_per_variable", fit.events_per_variable, "events_per_variable", unit="ratio", digits=1,
         reason="" if fit.events_per_variable is not None else (fit.reason or "not estimable"), **more,

@@ -39,8 +39,8 @@ def _rate(
     if table.interval is None:
         return Cell("pct", (f"{id_}.pct",))
     method = table.interval
-    lower, upper = comparisons.INTERVALS[method](n, total) if total else (None, None)
-    for name, bound in (("lower", lower), ("upper", upper)):
+    interval = comparisons.INTERVALS[method](n, total)
+    for name, bound in (("lower", interval.lower), ("upper", interval.upper)):
         analysis.add(
             f"{id_}.{name}", None if bound is None else 100 * bound, "interval_bound", dataset="ADSL",
             population=table.population, condition=condition, variable="BOR", unit="%", digits=1,
@@ -78,7 +78,8 @@ def _test(
         total = len(analysis.rows("ADSL", table.population, inside))
         yes = len(analysis.rows("ADSL", table.population, both(inside, _condition(column))))
         counts.append([yes, total - yes])
-    outcome = comparisons.TESTS[name](counts)
+    # A table without any subject still has two (empty) groups, so that the test itself says why there is no P.
+    outcome = comparisons.TESTS[name](counts or [[0, 0], [0, 0]])
     known = Comparison(variable=subgroup.variable, op="not_null")
     selector = {"dataset": "ADSL", "population": table.population, "condition": known, "variable": "BOR"}
     kind = slug(column)

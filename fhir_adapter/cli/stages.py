@@ -7,7 +7,6 @@ import json
 import typer
 
 from fhir_adapter.cli.options import DryRun, Full, Json, Quiet, RunFolder
-from fhir_adapter.landing import Landing
 from fhir_adapter.pipeline import Settings, open_run
 
 __all__ = ["analyse", "derive", "map_", "pull", "report", "write_back"]
@@ -15,7 +14,7 @@ __all__ = ["analyse", "derive", "map_", "pull", "report", "write_back"]
 
 def _stage(folder: RunFolder, name: str, settings: Settings, *, as_json: bool) -> None:
     current = open_run(folder, settings)
-    with current.log, Landing.locked(current.site.landing_dir):
+    with current.log, current.locked():
         current.stage(name)
     if as_json:
         typer.echo(json.dumps(current.manifest["stages"].get(name, {})))

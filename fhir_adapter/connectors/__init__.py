@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fhir_adapter.connectors.arrivals import Landing
+from fhir_adapter.connectors.arrivals import Checkpoint, Landing
 from fhir_adapter.connectors.files import pull_files
 from fhir_adapter.connectors.own import OWN_TAG, OWN_TAG_CODE, OWN_TAG_SYSTEM
 from fhir_adapter.connectors.plan import PullPlan, plan_from_study
 from fhir_adapter.connectors.reports import Difference, PullFinding, PullReport
 from fhir_adapter.connectors.rest import pull_rest
+from fhir_adapter.errors import SiteFileError
 from fhir_adapter.site import Site
 
 __all__ = [
@@ -26,6 +27,19 @@ __all__ = [
     "plan_from_study",
     "pull",
 ]
+
+
+def _check_source(site: Site, landing: Landing) -> Checkpoint:
+    """Two servers may use one id for two patients, so a landing belongs to one server, or to files."""
+    source = Checkpoint("source", {"kind": site.source.kind, "url": site.source.url or ""})
+    known = landing.checkpoint(source.key)
+    if known is not None and known != source.value:
+        raise SiteFileError(
+            "the landing of this site was pulled from another source",
+            where=site.id,
+            remedy="Give the site file another id, or remove the site's state folder and pull again.",
+        )
+    return source
 
 
 def pull(
@@ -49,10 +63,15 @@ def pull(
         Counts at the wire, what the landing did with them, differences and findings.
 
     Raises:
-        AdapterError: SourceUnreachable, SourceRefused, SourceNotFhir, SourceIncomplete, SiteFileError.
+        AdapterError: SourceUnreachable, SourceRefused, SourceNotFhir, SourceIncomplete, SiteFileError (a
+            credential is missing, or the landing belongs to another server).
     """
-    if site.source.kind == "files":
-        report = pull_files(site, landing, full=full, progress=progress)
-    else:
-        report = pull_rest(site, plan, landing, full=full, progress=progress)
-    return report
+    source = _check_source(site, landing)
+    try:
+        if site.source.kind == "files":
+            return pull_files(site, landing, full=full, progress=progress)
+        return pull_rest(site, plan, landing, full=full, progress=progress)
+    finally:
+        # Only what has landed binds: a first pull that was refused may have had the wrong URL.
+        if landing.sequence:
+            landing.append([], [source])

@@ -1,5 +1,4 @@
-"""What a connector hands to the landing: one resource as its bytes, and the little that the landing must know
-of it.
+"""What a connector hands to the landing: a resource as its bytes, and what the landing must know of it.
 
 Only the envelope of a resource is decoded (type, id, meta, subject); the body stays the bytes that the source
 sent. A raw line break in JSON can only stand between tokens (RFC 8259, section 7), so turning it into a space
@@ -50,7 +49,7 @@ class Arrival(msgspec.Struct, frozen=True):
     Attributes:
         type: resource type; "" if an unreadable item names none.
         id: logical id; for an unreadable item a name made of its hash.
-        version: `meta.versionId`, or "".
+        version: `meta.versionId`, or "" if there is none that could be one.
         last_updated: `meta.lastUpdated` as written, or "".
         subject: `Patient/<id>` of the patient it is about, or None for a shared resource.
         state: what it is.
@@ -286,8 +285,8 @@ def arrival(
     return Arrival(
         head.resourceType,
         head.id,
-        meta.versionId or "",
-        meta.lastUpdated or "",
+        meta.versionId if _ID.fullmatch(meta.versionId or "") and meta.versionId else "",
+        (meta.lastUpdated or "")[:40],
         subject,
         "own-output" if own else "resource",
         b"" if own else body,

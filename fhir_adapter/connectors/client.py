@@ -1,12 +1,12 @@
-"""The HTTP client of a site: one session, bounded retries, bounded answers, and errors in the adapter's own
-words."""
+"""The HTTP client of a site: bounded retries, bounded answers, errors in the adapter's own words."""
 
 from __future__ import annotations
 
 import email.utils
+import threading
 import time
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 import msgspec
@@ -53,7 +53,7 @@ class Answer(msgspec.Struct, frozen=True):
     date: str
 
 
-class _Spoilt(Exception):
+class _SpoiltError(Exception):
     """The body of an answer did not come whole; worth another attempt."""
 
 
@@ -64,8 +64,7 @@ def search_url(base: str, type_: str, parameters: list[tuple[str, str]]) -> str:
 
 
 def issue_codes(body: bytes) -> str:
-    """Severity and code of the issues in an OperationOutcome; not its texts, which may quote what was
-    asked."""
+    """Severity and code of an OperationOutcome's issues; not the texts, which may quote what was asked."""
     try:
         tree: Any = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -95,12 +94,13 @@ class Client:
         self.site = site
         self.base = site.source.url or ""
         self.requests = 0
+        self._lock = threading.Lock()
         self._origin = origin(self.base)
         self._credential = BoundCredential(site)
         self._home = self._session(inside=True)
         self._abroad = self._session(inside=False)
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -160,7 +160,7 @@ class Client:
         for _ in range(self.site.retry.attempts):
             try:
                 answer = self._follow(url)
-            except _Spoilt as error:
+            except _SpoiltError as error:
                 failure = error
                 continue
             if answer.status == 401 and self._credential.renew():
@@ -186,12 +186,13 @@ class Client:
             with session.get(
                 url, stream=True, timeout=(min(timeout, 30), timeout), allow_redirects=False
             ) as response:
-                self.requests += 1
+                with self._lock:
+                    self.requests += 1
                 body = self._body(response, url)
                 location = response.headers.get("Location") if response.is_redirect else None
                 return Answer(url, response.status_code, body, response.headers.get("Date", "")), location
         except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
-            raise _Spoilt from error
+            raise _SpoiltError from error
         except requests.exceptions.SSLError as error:
             raise SourceUnreachable(
                 "the TLS connection was not trusted",
@@ -224,7 +225,7 @@ class Client:
                 if time.monotonic() > latest:
                     raise SourceUnreachable("the answer takes too long", where=safe_url(url))
         except requests.exceptions.ConnectionError as error:
-            raise _Spoilt from error
+            raise _SpoiltError from error
         return bytes(data)
 
     @staticmethod

@@ -1,5 +1,4 @@
-"""The connector for files: a folder, or one file, of NDJSON, Bundles, arrays and single resources, plain or
-gzipped.
+"""The connector for files: NDJSON, Bundles, arrays and single resources, plain or gzipped.
 
 Files are read in the order of their names. A line of NDJSON that is not a resource lands as unreadable and
 the rest goes on; a JSON document that is cut or is no FHIR ends the pull, because nobody can say what it
@@ -10,7 +9,7 @@ resource, the version that is newer by `meta` is current, and without versions t
 from __future__ import annotations
 
 import gzip
-import io
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import BinaryIO
 
 from fhir_adapter.connectors import bundles
 from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Landing, unreadable
-from fhir_adapter.connectors.reports import PullReport
+from fhir_adapter.connectors.reports import PullReport, Tally
 from fhir_adapter.errors import SourceIncomplete, SourceNotFhir, SourceUnreachable
 from fhir_adapter.site import Site
 
@@ -64,10 +63,9 @@ def source_files(place: Path) -> tuple[list[Path], int]:
 
 
 def _open(path: Path) -> BinaryIO:
-    handle = path.open("rb")
     if path.name.lower().endswith(".gz"):
-        return io.BufferedReader(gzip.GzipFile(fileobj=handle, mode="rb"))  # type: ignore[arg-type]
-    return handle
+        return gzip.GzipFile(path, "rb")  # type: ignore[return-value]  # it reads as one
+    return path.open("rb")
 
 
 def _lines(handle: BinaryIO, name: str, limit: int) -> Iterator[Arrival]:
@@ -135,17 +133,21 @@ def pull_files(
     if others:
         report.find("files-left-out", f"{others} files of another kind lie in the folder and were not read")
     landed = 0
+    tally = Tally()
     for path in files:
-        name = path.name if place.is_file() else path.relative_to(place).as_posix()
+        inner = path.name if place.is_file() else path.relative_to(place).as_posix()
+        name = os.fsencode(inner).decode("utf-8", "replace")  # a name need not be UTF-8
         state = path.stat()
         mark = Checkpoint(f"file|{name}", {"size": state.st_size, "mtime_ns": state.st_mtime_ns})
         if not full and landing.checkpoint(mark.key) == mark.value:
             report.skipped += 1
             continue
         report.requests += 1
-        landed += _pull_file(path, name, site, landing, report, landed, progress)
+        landed += _pull_file(path, name, site, landing, report, tally, landed, progress)
         # The mark comes last and by itself: a file that was read half has none.
         landing.append([], [mark])
+    tally.into(report)
+    report.subjects = len(landing.known("Patient"))
     report.after = landing.sequence
     return report
 
@@ -156,6 +158,7 @@ def _pull_file(
     site: Site,
     landing: Landing,
     report: PullReport,
+    tally: Tally,
     before: int,
     progress: Progress | None,
 ) -> int:
@@ -173,7 +176,7 @@ def _pull_file(
         size = 0
 
     for item in _arrivals(path, name, site.max_page_bytes):
-        report.count(item)
+        tally.add(item)
         number += 1
         if before + number > site.max_resources:
             raise SourceIncomplete(

@@ -21,8 +21,8 @@ EMPTY_PAGES = 10
 
 _REPEATED_PORT = re.compile(r"^(https?://[^/?#:]+)(:\d+)(?:\2)+(?=[/?#]|$)")
 _ID_IN_PATH = re.compile(r"/([A-Z][A-Za-z]+)/[A-Za-z0-9\-.]{1,64}")
-# What a server may leave out of its self link without having ignored a criterion.
-_CONTROL = {"_count", "_format", "_total", "_summary", "_elements", "_pretty", "_sort"}
+# What a server may ignore without sending the wrong resources (without `_lastUpdated` more comes, not less).
+_CONTROL = {"_lastUpdated", "_count", "_format", "_total", "_summary", "_elements", "_pretty", "_sort"}
 
 
 def safe_url(url: str) -> str:
@@ -58,8 +58,8 @@ def allowed_url(url: str, current: str, site: Site) -> str:
         SourceNotFhir: it is no http or https URL.
     """
     base = site.source.url or ""
-    absolute = _REPEATED_PORT.sub(r"\1\2", urljoin(current, url.strip()))
     try:
+        absolute = _REPEATED_PORT.sub(r"\1\2", urljoin(current, url.strip()))
         target, home = origin(absolute), origin(base)
     except ValueError as error:
         raise SourceNotFhir("a link is no http or https URL", where=safe_url(current)) from error
@@ -77,14 +77,13 @@ def allowed_url(url: str, current: str, site: Site) -> str:
     raise SourceRefused(
         f"a link leads to another host ({target})",
         where=safe_url(current),
-        remedy="If it is the same server under another name, list it in `aliases`; if it is to be followed without "
-        "our credential, in `allowed_hosts`.",
+        remedy="The same server under another name belongs in `aliases`; another one, to be followed "
+        "without our credential, in `allowed_hosts`.",
     )
 
 
 def ignored_parameters(bundle: Bundle, sent: list[tuple[str, str]]) -> list[str]:
-    """Search parameters that the server's self link does not repeat: it has ignored them (R4, search,
-    3.1.1.5.1).
+    """Search parameters that the self link does not repeat: the server ignored them (R4, 3.1.1.5.1).
 
     A parameter counts as repeated if its name is there, or its value under another name (`subject` for
     `patient`). Without a self link nothing can be said.

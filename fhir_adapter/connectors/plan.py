@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -69,8 +70,8 @@ SHARED_TYPES = frozenset(
 #: What is pulled when a study names no types.
 DEFAULT_TYPES = (
     "AdverseEvent", "BodyStructure", "Condition", "Consent", "DiagnosticReport", "Encounter", "ImagingStudy",
-    "Medication", "MedicationAdministration", "Observation", "Organization", "Patient", "Procedure", "ResearchStudy",
-    "ResearchSubject",
+    "Medication", "MedicationAdministration", "Observation", "Organization", "Patient", "Procedure",
+    "ResearchStudy", "ResearchSubject",
 )  # fmt: skip
 
 
@@ -112,10 +113,15 @@ def query_hash(base: str, query: SubjectQuery) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _escaped(text: Any) -> str:
+    """Part of a token, with what separates parts escaped (R4, search, 3.1.1.4.3)."""
+    return re.sub(r"([\\,|$])", r"\\\1", str(text))
+
+
 def _token(value: Any, what: str) -> str:
     if not isinstance(value, Mapping) or not value.get("value"):
         raise UsageError(f"{what} needs a system and a value")
-    return f"{value.get('system') or ''}|{value['value']}"
+    return f"{_escaped(value.get('system') or '')}|{_escaped(value['value'])}"
 
 
 def _candidates(candidates: Mapping[str, Any]) -> tuple[CandidateSearch, ...]:

@@ -2,13 +2,51 @@
 
 from __future__ import annotations
 
+import hashlib
+from array import array
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from fhir_adapter.connectors.arrivals import Arrival, Outcome
+from fhir_adapter.connectors.arrivals import Arrival, Outcome, State
 
-__all__ = ["Difference", "PullFinding", "PullReport"]
+__all__ = ["Difference", "PullFinding", "PullReport", "Tally"]
+
+
+class Tally:
+    """Counts distinct resources as they come over the wire; several searches may bring one of them.
+
+    Eight bytes of a hash are kept for each, so that a pull of millions stays small.
+    """
+
+    def __init__(self) -> None:
+        self._ids: dict[tuple[str, str], array[int]] = {}
+
+    def add(self, item: Arrival) -> None:
+        """Counts an arrival; news of a deletion is none."""
+        if item.state == "deleted":
+            return
+        digest = hashlib.blake2b(item.id.encode(), digest_size=8).digest()
+        ids = self._ids.setdefault((item.type, item.state), array("Q"))
+        ids.append(int.from_bytes(digest, "little"))
+
+    def distinct(self, *states: State) -> dict[str, int]:
+        """Number of distinct ids by type, of arrivals in these states."""
+        found: dict[str, list[array[int]]] = {}
+        for (type_, state), ids in sorted(self._ids.items()):
+            if state in states:
+                found.setdefault(type_, []).append(ids)
+        return {
+            type_: int(np.unique(np.concatenate([np.frombuffer(ids, dtype=np.uint64) for ids in parts])).size)
+            for type_, parts in found.items()
+        }
+
+    def into(self, report: PullReport) -> None:
+        """Writes the counts into a report."""
+        report.received = self.distinct("resource", "own-output", "unreadable")
+        report.own_output = self.distinct("own-output")
+        report.unreadable = sum(self.distinct("unreadable").values())
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -40,7 +78,7 @@ class PullReport(msgspec.Struct):
 
     Attributes:
         kind: `rest` or `files`.
-        subjects: candidates found; for files the subjects in the landing afterwards.
+        subjects: candidates found; for files the patients in the landing afterwards.
         requests: HTTP requests answered, or files read.
         received: distinct resources that came over the wire, by type (own output and unreadable included).
         own_output: of these, what the adapter itself wrote, by type.
@@ -69,16 +107,6 @@ class PullReport(msgspec.Struct):
     differences: list[Difference] = msgspec.field(default_factory=list)
     findings: list[PullFinding] = msgspec.field(default_factory=list)
     server: dict[str, str] = msgspec.field(default_factory=dict)
-
-    def count(self, item: Arrival) -> None:
-        """Counts one distinct arrival at the wire."""
-        if item.state == "deleted":
-            return
-        self.received[item.type] = self.received.get(item.type, 0) + 1
-        if item.state == "own-output":
-            self.own_output[item.type] = self.own_output.get(item.type, 0) + 1
-        elif item.state == "unreadable":
-            self.unreadable += 1
 
     def find(self, code: str, text: str) -> None:
         """Adds a finding, or counts it once more."""

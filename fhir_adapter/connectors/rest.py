@@ -22,7 +22,7 @@ from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Landing, arriv
 from fhir_adapter.connectors.capability import Capability, read_capability
 from fhir_adapter.connectors.client import Client, search_url
 from fhir_adapter.connectors.plan import CandidateSearch, PullPlan, SubjectQuery, query_hash
-from fhir_adapter.connectors.reports import Difference, PullReport
+from fhir_adapter.connectors.reports import Difference, PullReport, Tally
 from fhir_adapter.connectors.searches import Page, Search, Searched, count, pages, since
 from fhir_adapter.errors import SourceIncomplete
 from fhir_adapter.site import Site
@@ -108,6 +108,15 @@ def _chunks(items: Iterable[str], size: int) -> Iterator[tuple[str, ...]]:
         yield tuple(batch)
 
 
+def _subjects(items: Iterable[Arrival], type_: str) -> set[str]:
+    """Patients that resources of a type are about; what the server includes besides makes no candidates."""
+    return {
+        item.subject
+        for item in items
+        if item.type == type_ and item.state == "resource" and item.subject is not None
+    }
+
+
 class _Pull:
     """One pull."""
 
@@ -130,7 +139,7 @@ class _Pull:
         self.report = PullReport("rest", full=full, before=landing.sequence)
         self._stop = threading.Event()
         self._events: queue.Queue[_Event] = queue.Queue(maxsize=2 * site.concurrency)
-        self._counted: set[bytes] = set()
+        self._tally = Tally()
         self._number = 0
 
     def run(self) -> PullReport:
@@ -141,6 +150,7 @@ class _Pull:
         self.report.subjects = len(subjects)
         self._by_subject(sorted(subjects), capability)
         self._by_reference(capability)
+        self._tally.into(self.report)
         self.report.requests = self.client.requests
         self.report.after = self.landing.sequence
         return self.report
@@ -149,13 +159,7 @@ class _Pull:
 
     def _land(self, items: list[Arrival], checkpoints: Iterable[Checkpoint] = ()) -> None:
         for item in items:
-            # Several searches bring one resource (a ResearchSubject by study and by individual): counted
-            # once.
-            mark = f"{item.type}/{item.id}/{item.version}".encode()
-            key = mark if item.version else mark + item.sha256
-            if key not in self._counted:
-                self._counted.add(key)
-                self.report.count(item)
+            self._tally.add(item)
         self._number += len(items)
         if self._number > self.site.max_resources:
             raise SourceIncomplete(
@@ -183,15 +187,17 @@ class _Pull:
         self.report.find("count-differs", f"the server's count of {type_} is not what came")
 
     def _search_now(self, search: Search) -> tuple[list[Arrival], bool]:
-        """A search in this thread, landed; everything it matched, and whether the server's count agrees."""
+        """A search in this thread, landed: what it brought, and whether the server's count agrees."""
         for attempt in (1, 2):
             found: dict[str, Arrival] = {}
             searched = Searched()
             for page in pages(self.client, search, searched, self._stop.is_set):
                 self._notes(page)
                 self._land(page.items)
-                # Bodies are not kept: candidates may be many.
-                found.update({f"{item.type}/{item.id}": item for item in page.items})
+                for item in page.items:
+                    # Candidates may be many: of these only the members of a Group are read.
+                    kept = item if item.type == "Group" else msgspec.structs.replace(item, body=b"")
+                    found[f"{item.type}/{item.id}"] = kept
             total = count(self.client, search)
             total = searched.total if total is None else total
             if total is None:
@@ -221,7 +227,7 @@ class _Pull:
             for codes in _chunks(candidate.codes, _IDS_PER_QUERY):
                 search = Search("Condition", (("code", ",".join(codes)),), "Condition?code")
                 items, _ = self._search_now(search)
-                subjects |= {item.subject for item in items if item.subject is not None}
+                subjects |= _subjects(items, "Condition")
             return subjects
         search = Search("Patient", candidate.parameters, "Patient")
         items, complete = self._search_now(search)
@@ -254,16 +260,12 @@ class _Pull:
             )
             complete = complete and agreed
             enrolments |= {item.id for item in items if item.type == "ResearchSubject"}
-            subjects |= {item.subject for item in items if item.subject is not None}
-            lost = sum(item.state == "resource" and item.subject is None for item in items)
-            if lost:
-                self.report.find(
-                    "enrolment-without-patient",
-                    "a ResearchSubject refers to no Patient",
-                )
+            subjects |= _subjects(items, "ResearchSubject")
+            for item in items:
+                if item.type == "ResearchSubject" and item.state == "resource" and item.subject is None:
+                    self.report.find("enrolment-without-patient", "a ResearchSubject refers to no Patient")
         if complete:
-            # An enrolment that was deleted takes its subject out of the candidates; no search by subject
-            # finds it.
+            # A deleted enrolment takes its subject out of the candidates, so no search by subject finds it.
             known = {id_ for id_ in self.landing.known("ResearchSubject") if id_ not in enrolments}
             ours = self._enrolments_in(studies) if known else set()
             self._settle_lost("ResearchSubject", known & ours)
@@ -345,7 +347,7 @@ class _Pull:
                 while pending:
                     job, event = self._events.get()
                     if isinstance(event, Exception):
-                        raise event
+                        raise event  # noqa: TRY301 - it was raised in another thread
                     if isinstance(event, Page):
                         self._notes(event)
                         self._land(event.items)
@@ -370,26 +372,28 @@ class _Pull:
 
     def _perform(self, job: _Job) -> None:
         try:
-            for attempt in (1, 2):
+            for attempt in (1, 2, 3):
                 searched = Searched()
                 for page in pages(self.client, job.search(), searched, self._stop.is_set):
                     self._put((job, page))
                 if self._stop.is_set():
                     return
+                if searched.refused:
+                    # The server cannot tell what changed since (Epic): everything, then.
+                    job = msgspec.structs.replace(job, mark="")
+                    continue
                 total = count(self.client, job.search(marked=False))
                 if total is None and not job.mark:
                     total = searched.total
-                # Something may have been written meanwhile: a full pull that does not agree is made once
-                # more.
-                if job.mark or total is None or total == len(searched.matched) or attempt == 2:
+                # Something may be written meanwhile: a full pull that does not agree is made again.
+                if job.mark or total is None or total == len(searched.matched) or attempt == 3:
                     self._put((job, _Done(searched, total)))
                     return
         except Exception as error:  # noqa: BLE001 - handed to the landing thread, which raises it
             self._put((job, error))
 
     def _finish(self, job: _Job, done: _Done) -> _Job | None:
-        """Closes a search: reconciles, settles what was lost, sets checkpoints. Returns a job that is to
-        follow."""
+        """Closes a search: reconciles, settles what was lost, marks; returns a job that is to follow."""
         type_ = job.query.type
         if done.searched.restarts:
             self.report.find(

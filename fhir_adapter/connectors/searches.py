@@ -49,17 +49,18 @@ class Searched(msgspec.Struct):
         total: what the first page says there is, or None.
         started: the server's time at the first page (ISO 8601), or "".
         restarts: times the search began again because its cursor had expired.
+        refused: the server does not know `_lastUpdated`; nothing was searched.
     """
 
     matched: set[str] = msgspec.field(default_factory=set)
     total: int | None = None
     started: str = ""
     restarts: int = 0
+    refused: bool = False
 
 
 def instant(bundle: Bundle, answer: Answer) -> str:
-    """The server's own time when it searched: `Bundle.meta.lastUpdated`, else the Date header; "" if
-    neither."""
+    """The server's time of a search: `Bundle.meta.lastUpdated`, else the Date header; "" if neither."""
     stated = bundle.meta.lastUpdated if bundle.meta else None
     for text in (stated,):
         try:
@@ -79,8 +80,7 @@ def instant(bundle: Bundle, answer: Answer) -> str:
 
 
 def since(mark: str) -> str:
-    """Value of `_lastUpdated` that begins before a mark, with milliseconds (HAPI's whole seconds lose a
-    second)."""
+    """Value of `_lastUpdated` that begins before a mark; with milliseconds, for HAPI skips whole seconds."""
     moment = dt.datetime.fromisoformat(mark) - OVERLAP
     return f"ge{moment.astimezone(dt.UTC).strftime('%Y-%m-%dT%H:%M:%S.')}{moment.microsecond // 1000:03d}Z"
 
@@ -96,6 +96,15 @@ def _bundle(client: Client, answer: Answer) -> Bundle:
             f"instead of a page the server sent {error}" + (f" ({codes})" if codes else ""),
             where=safe_url(answer.url),
         ) from error
+
+
+def _get(client: Client, url: str) -> Answer:
+    """A page; one that ends too early is asked for again: without a length nobody else notices a cut."""
+    for _ in range(client.site.retry.attempts - 1):
+        answer = client.get(url)
+        if answer.status != 200 or answer.body.rstrip().endswith(b"}"):
+            return answer
+    return client.get(url)
 
 
 def _entry_items(
@@ -147,13 +156,16 @@ def pages(client: Client, search: Search, so_far: Searched, stop: Callable[[], b
     url: str | None = first
     while url is not None and not stop():
         trail.visit(url)
-        answer = client.get(url)
+        answer = _get(client, url)
         if answer.status == 410 and url != first:
             so_far.restarts += 1
             if so_far.restarts >= site.retry.attempts:
                 raise SourceIncomplete(f"the paging cursor expired {so_far.restarts} times", where=where)
             trail, url = Trail(where), first
             continue
+        if url == first and answer.status in {400, 422, 501} and any(n == "_lastUpdated" for n, _ in sent):
+            so_far.refused = True
+            return
         bundle = _bundle(client, answer)
         if url == first:
             ignored = ignored_parameters(bundle, sent)

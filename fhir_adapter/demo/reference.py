@@ -107,7 +107,9 @@ def _baseline_resources(row: dict[str, str], first_scan: str) -> Iterator[Resour
     yield r.fnclcc(f"{key}-fnclcc", patient=patient, date=row["onset"], grade=int(row["grade"]))
     yield r.ecog(f"{key}-ecog", patient=patient, date=first_scan, value=int(row["ecog"]))
     if row["surgery"]:
-        yield r.procedure(f"{key}-surgery", patient=patient, kind="SURGERY", date=row["surgery"], text="Tumour resection")
+        yield r.procedure(
+            f"{key}-surgery", patient=patient, kind="SURGERY", date=row["surgery"], text="Tumour resection"
+        )
     for name, when in (("earlier", row["earlier_line"]), ("later", row["later_line"])):
         if when:
             start, end = when.split("/")
@@ -204,7 +206,9 @@ def _event_resources(key: str, rows: list[dict[str, str]]) -> Iterator[Resource]
 def reference_cohort() -> Iterator[Resource]:
     """The resources of the cohort, the study first and then patient by patient; always the same."""
     yield r.research_study(
-        _STUDY, identifier=STUDY_IDENTIFIER, title="Anlotinib plus camrelizumab in retroperitoneal sarcoma (synthetic)"
+        _STUDY,
+        identifier=STUDY_IDENTIFIER,
+        title="Anlotinib plus camrelizumab in retroperitoneal sarcoma (synthetic)",
     )
     facts = _facts()
     for subject, (row,) in facts["patients"].items():

@@ -1,12 +1,12 @@
 """Builders of synthetic FHIR R4 resources, in the encodings that the shipped views read.
 
-Each function returns one resource as a plain dict: mCODE 4.0 for tumours, conditions, performance status and disease
-status, the Vulcan adverse event research back-port 1.0.1 for adverse events, and two small code systems of ours for
-what no published profile has (the state of a non-target or new lesion; a short axis). Nothing here is random and
-nothing reads a clock: the same arguments give the same resource.
+Each function returns one resource as a plain dict: mCODE 4.0 for tumours, conditions, performance status and
+disease status, the Vulcan adverse event research back-port 1.0.1 for adverse events, and two small code
+systems of ours for what no published profile has (the state of a non-target or new lesion; a short axis).
+Nothing here is random and nothing reads a clock: the same arguments give the same resource.
 
-Dates are ISO 8601 strings and may be partial. References are `Type/id` strings. Every resource is marked as synthetic
-(HTEST) both as a security label and as a tag.
+Dates are ISO 8601 strings and may be partial. References are `Type/id` strings. Every resource is marked as
+synthetic (HTEST) both as a security label and as a tag.
 """
 
 from __future__ import annotations
@@ -15,11 +15,38 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 __all__ = [
-    "HTEST", "ICD_O_3", "MEDDRA", "NCIT", "OBSERVATION_CODES", "TUMOR_STATE", "Code", "Resource",
-    "adverse_event", "administration", "body_structure", "bundle", "code", "concept", "condition", "consent", "ecog",
-    "encounter", "fnclcc", "imaging_study", "investigator_response", "medication", "medication_statement",
-    "observation_lab", "patient", "procedure", "reference", "research_study", "research_subject", "tumor_size",
-    "tumor_state", "vital_sign",
+    "HTEST",
+    "ICD_O_3",
+    "MEDDRA",
+    "NCIT",
+    "OBSERVATION_CODES",
+    "TUMOR_STATE",
+    "Code",
+    "Resource",
+    "administration",
+    "adverse_event",
+    "body_structure",
+    "bundle",
+    "code",
+    "concept",
+    "condition",
+    "consent",
+    "ecog",
+    "encounter",
+    "fnclcc",
+    "imaging_study",
+    "investigator_response",
+    "medication",
+    "medication_statement",
+    "observation_lab",
+    "patient",
+    "procedure",
+    "reference",
+    "research_study",
+    "research_subject",
+    "tumor_size",
+    "tumor_state",
+    "vital_sign",
 ]  # fmt: skip
 
 Resource = dict[str, Any]
@@ -492,7 +519,7 @@ def tumor_state(
     method: str | None = "CT",
     status: str = "final",
 ) -> Resource:
-    """The state of a non-target or new lesion at one scan, in our code system; `text` alone is a local wording."""
+    """The state of a non-target or new lesion at one scan, in our code system; `text` alone is local."""
     codes = () if state is None else ((TUMOR_STATE, state, state.capitalize()),)
     return _resource(
         "Observation",
@@ -573,7 +600,7 @@ def administration(
         route: oral or intravenous.
         status: not-done is a missed dose, on-hold an interruption, stopped a discontinuation.
         status_reason: why it was not done, held or stopped.
-        reason: references that were the reason (an AdverseEvent cannot stand here in R4: a Condition or Observation).
+        reason: references that were the reason (R4 allows Condition, Observation and DiagnosticReport only).
         encounter: `Encounter/id`.
     """
     elements: Resource = {}

@@ -1,1 +1,1 @@
-"""To be described."""
+"""Derivation: from SDTM-like datasets to ADaM datasets, with RECIST responses, endpoints and lineage."""

@@ -1,7 +1,7 @@
 """The baseline examination, and which visits count after it.
 
-The baseline is the last complete assessment in [start - `baseline_window_days`, start] (Eisenhauer 2009, 4.2, asks for
-at most four weeks; rules.md, Dates). Scans before it are not needed.
+The baseline is the last complete assessment in [start - `baseline_window_days`, start] (Eisenhauer 2009, 4.2,
+asks for at most four weeks; rules.md, Dates). Scans before it are not needed.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ class Graded:
 
     Attributes:
         tu: lesions, as `recist.visit_responses` takes them, with TUSEQ.
-        tr: rows of the baseline visit and those after it, with TRSEQ, ROLE and ASSESSED; the first visit is the baseline.
-        visits: USUBJID, VISIT, FIRST, LAST (days of the visit's scans), COMPLETE (every target measured), ABLFL (bool).
+        tr: rows of the baseline visit and those after it, with TRSEQ, ROLE and ASSESSED; the first visit is
+            the baseline.
+        visits: USUBJID, VISIT, FIRST, LAST (days of the visit's scans), COMPLETE (every target measured),
+            ABLFL (bool).
         baseline: on USUBJID: VISIT and BASEDT (latest scan of the baseline visit).
         earlier: number of visits before the baseline or between it and the start, which are not needed.
         findings: subjects without a baseline, or with an incomplete one.
@@ -61,9 +63,9 @@ def _visit_table(data: Assessments) -> pd.DataFrame:
 def choose_visits(data: Assessments, start: pd.Series[Any], window_days: int) -> Graded:
     """Finds each subject's baseline visit and the visits after it.
 
-    In the window, a visit where all targets and non-targets were assessed comes before one with all targets, and that
-    before an incomplete one; of equals the last counts. A visit of one label whose scans lie on both sides of the start
-    is taken if it has all targets and no visit lies wholly before; that is a finding.
+    In the window, a visit where all targets and non-targets were assessed comes before one with all targets,
+    and that before an incomplete one; of equals the last counts. A visit of one label whose scans lie on both
+    sides of the start is taken if it has all targets and no visit lies wholly before; that is a finding.
 
     Args:
         data: assessments with their visits.
@@ -82,13 +84,18 @@ def choose_visits(data: Assessments, start: pd.Series[Any], window_days: int) ->
     visits = visits.assign(TIER=tier, COMPLETE=targets & (visits["TARGETS"] > 0))
     best = (
         visits[visits["TIER"] < 9]
-        .sort_values(["USUBJID", "TIER", "LAST", "FIRST"], ascending=[True, True, False, False], kind="stable")
+        .sort_values(
+            ["USUBJID", "TIER", "LAST", "FIRST"], ascending=[True, True, False, False], kind="stable"
+        )
         .drop_duplicates("USUBJID")
         .set_index("USUBJID")
     )
     findings = [
         Finding(
-            "baseline-after-start", "the scans of the baseline visit reach beyond the first dose", "derive", usubjid=name
+            "baseline-after-start",
+            "the scans of the baseline visit reach beyond the first dose",
+            "derive",
+            usubjid=name,
         )
         for name in best.index[best["TIER"] == 2]
     ]

@@ -1,7 +1,8 @@
 """Dates as FHIR writes them: partial dates, their imputation, and the data cut-off.
 
-A FHIR date or dateTime may stop at the year or the month. It is read as the first and the last day it may mean; the
-calendar day is the one that is written, without any shift by an offset (rules.md, Dates, units, identity).
+A FHIR date or dateTime may stop at the year or the month. It is read as the first and the last day it may
+mean; the calendar day is the one that is written, without any shift by an offset (rules.md, Dates, units,
+identity).
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ def read_dates(column: pd.Series[Any]) -> pd.DataFrame:
         column: YYYY, YYYY-MM, YYYY-MM-DD or a dateTime; missing values are allowed.
 
     Returns:
-        On the index of `column`: FIRST and LAST (datetime64[ns]), the days between which the date lies; PRECISION: Y, M,
-        D, or None where there is no date or the text is none; WRONG: True where the text is not a date.
+        On the index of `column`: FIRST and LAST (datetime64[ns]), the days between which the date lies;
+        PRECISION: Y, M, D, or None where there is no date or the text is none; WRONG: True where the text is
+            not a date.
     """
     codes, texts = pd.factorize(column)
     first = np.full(len(texts) + 1, np.datetime64("NaT"), dtype="datetime64[ns]")
@@ -108,7 +110,8 @@ def impute_dates(
 
     Args:
         read: what `read_dates` returned.
-        rule: `first`, `middle` (the 15th; 30 June of a year) or `last` possible day; `none`: a partial date stays missing.
+        rule: `first`, `middle` (the 15th; 30 June of a year) or `last` possible day; `none`: a partial date
+            stays missing.
         lower: dates (on the index of `read`) before which the imputed date cannot be: birth, first dose …
         upper: dates after which it cannot be: last known alive, death.
 
@@ -118,7 +121,7 @@ def impute_dates(
     complete = read["PRECISION"] == "D"
     partial = read["PRECISION"].isin(["Y", "M"])
     date = read["FIRST"].where(complete)
-    flag = pd.Series(None, index=read.index, dtype="object")
+    flag = pd.Series(np.full(len(read), None), index=read.index, dtype="object")
     if rule != "none" and partial.any():
         guess = {"first": read["FIRST"], "last": read["LAST"], "middle": _middle(read)}[rule]
         for bound in lower:
@@ -127,7 +130,7 @@ def impute_dates(
             guess = guess.mask((bound < guess) & (bound >= read["FIRST"]), bound)
         date = date.mask(partial, guess)
         flag = read["PRECISION"].map({"M": "D", "Y": "M"}).astype("object")
-        flag = flag.where(flag.notna(), None)
+        flag[flag.isna()] = None
     return pd.DataFrame({"DATE": date, "FLAG": flag})
 
 
@@ -136,8 +139,8 @@ def apply_cut_off(
 ) -> tuple[dict[str, pd.DataFrame], list[Finding]]:
     """Leaves out the rows that are dated after the cut-off; undated rows stay.
 
-    A partial date counts by its first possible day. What is left out is one finding per dataset, with the number of
-    rows; a text that is not a date is a finding too.
+    A partial date counts by its first possible day. What is left out is one finding per dataset, with the
+    number of rows; a text that is not a date is a finding too.
     """
     kept: dict[str, pd.DataFrame] = {}
     findings: list[Finding] = []

@@ -1,7 +1,7 @@
 """Tumour assessments made ready for grading: evaluator, lesions, visits.
 
-Sources: rules.md, `Visit` and `Lesion`; Eisenhauer 2009, 3.1 and 4.2 (number of targets). What cannot be used is a
-finding; nothing is guessed.
+Sources: rules.md, `Visit` and `Lesion`; Eisenhauer 2009, 3.1 and 4.2 (number of targets). What cannot be used
+is a finding; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Assessments:
 
     Attributes:
         tu: USUBJID, TULNKID, TUSTRESC, NODAL (bool), TULOC, TUSEQ; one row per lesion.
-        tr: USUBJID, TRLNKID, VISIT (after `assign_visits`), ADT, TRTESTCD, TRSTRESN (mm), TRSTRESC, TRSEQ, ROLE, and
+        tr: USUBJID, TRLNKID, VISIT (after `assign_visits`), ADT, TRTESTCD, TRSTRESN (mm), TRSTRESC, TRSEQ,
+            ROLE, and
             ASSESSED: whether the row says something (a target's size on its axis, a state of another lesion).
         findings: what could not be used, or deserves a look.
     """
@@ -52,8 +53,9 @@ def read_assessments(
         tu: TU.
         tr: TR up to the cut-off.
         study: imputation of assessment dates.
-        subjects: on USUBJID: BIRTH (first possible day), LSTALVDT.
-        evaluator: the TREVAL (and TUEVAL) whose rows count beside those without one; None: rows of every evaluator.
+        subjects: on USUBJID: BIRTH (first possible day), LSTWHOLE (the last complete date alive).
+        evaluator: the TREVAL (and TUEVAL) whose rows count beside those without one; None: rows of every
+            evaluator.
     """
     found: list[Finding] = []
     if evaluator is not None:
@@ -68,7 +70,9 @@ def read_assessments(
             found.append(Finding(code, text, "derive", usubjid=str(subject), detail=f"{number} rows"))
         rows = rows[~bad]
 
-    leave_out(rows["TRLNKID"].isna(), "lesion-without-identity", "a measurement does not say which lesion it is of")
+    leave_out(
+        rows["TRLNKID"].isna(), "lesion-without-identity", "a measurement does not say which lesion it is of"
+    )
     known = pd.MultiIndex.from_frame(lesions[["USUBJID", "TULNKID"]])
     listed = pd.MultiIndex.from_frame(rows[["USUBJID", "TRLNKID"]]).isin(known)
     leave_out(
@@ -78,7 +82,7 @@ def read_assessments(
     )
     dates = read_dates(rows["TRDTC"])
     birth = rows["USUBJID"].map(subjects["BIRTH"])
-    alive = rows["USUBJID"].map(subjects["LSTALVDT"])
+    alive = rows["USUBJID"].map(subjects["LSTWHOLE"])
     rows["ADT"] = impute_dates(dates, study.imputation.response, lower=(birth,), upper=(alive,))["DATE"]
     leave_out(
         rows["ADT"].isna(),
@@ -91,7 +95,18 @@ def read_assessments(
     rows = rows.drop(columns="VISIT").assign(VISIT=rows["VISIT"]).join(role, on=["USUBJID", "TRLNKID"])
     rows = rows.rename(columns={"TUSTRESC": "ROLE"})
     rows = rows.assign(ASSESSED=_assessed(rows, found))
-    columns = ["USUBJID", "TRLNKID", "VISIT", "ADT", "TRTESTCD", "TRSTRESN", "TRSTRESC", "TRSEQ", "ROLE", "NODAL"]
+    columns = [
+        "USUBJID",
+        "TRLNKID",
+        "VISIT",
+        "ADT",
+        "TRTESTCD",
+        "TRSTRESN",
+        "TRSTRESC",
+        "TRSEQ",
+        "ROLE",
+        "NODAL",
+    ]
     rows = rows[[*columns, "ASSESSED"]].reset_index(drop=True)
     lesions = lesions[lesions["USUBJID"].isin(subjects.index)].reset_index(drop=True)
     return Assessments(lesions, rows, found)
@@ -152,7 +167,12 @@ def _assessed(rows: pd.DataFrame, found: list[Finding]) -> pd.Series[bool]:
     unknown = is_state & rows["TRSTRESC"].notna() & ~text.isin(_STATES)
     for subject in sorted(set(rows.loc[unknown, "USUBJID"])):
         found.append(
-            Finding("unknown-tumour-state", "a state of a lesion is none that RECIST knows", "derive", usubjid=subject)
+            Finding(
+                "unknown-tumour-state",
+                "a state of a lesion is none that RECIST knows",
+                "derive",
+                usubjid=subject,
+            )
         )
     rows.loc[unknown, "TRSTRESC"] = None
     sized = (size.notna() & ~wrong) | text.str.fullmatch(_TOO_SMALL).fillna(False).astype(bool)
@@ -178,10 +198,11 @@ def _assessed(rows: pd.DataFrame, found: list[Finding]) -> pd.Series[bool]:
 def assign_visits(rows: pd.DataFrame, window_days: int, start: pd.Series[Any]) -> pd.Series[Any]:
     """The visit of each assessment.
 
-    Assessments of one label within `window_days` of the visit's first scan are one visit; later ones are a new visit,
-    `LABEL (2)` and so on. An assessment without a label belongs to the labelled visit whose first scan is at most
-    `window_days` before it; the others are put together by date alone and named `ASSESSMENT 1`, `ASSESSMENT 2` …; a
-    scan before the start of treatment and one after it are never put together by date.
+    Assessments of one label within `window_days` of the visit's first scan are one visit; later ones are a
+    new visit, `LABEL (2)` and so on. An assessment without a label belongs to the labelled visit whose first
+    scan is at most `window_days` before it; the others are put together by date alone and named `ASSESSMENT
+    1`, `ASSESSMENT 2` …; a scan before the start of treatment and one after it are never put together by
+    date.
 
     Args:
         rows: USUBJID, VISIT (missing where there is no label), ADT.
@@ -204,7 +225,9 @@ def assign_visits(rows: pd.DataFrame, window_days: int, start: pd.Series[Any]) -
         group = subject[labelled].to_numpy() * (codes.max() + 1) + codes
         rank = _cluster(group, day[labelled].to_numpy(), window_days)
         name = label[labelled].astype(str)
-        result[labelled] = name.where(rank == 0, name + " (" + pd.Series(rank + 1, index=name.index).astype(str) + ")")
+        result[labelled] = name.where(
+            rank == 0, name + " (" + pd.Series(rank + 1, index=name.index).astype(str) + ")"
+        )
     if not labelled.all():
         result = _join_labelled(result, subject, day, after, window_days)
     rest = result.isna()
@@ -219,7 +242,11 @@ def assign_visits(rows: pd.DataFrame, window_days: int, start: pd.Series[Any]) -
 
 
 def _join_labelled(
-    visit: pd.Series[Any], subject: pd.Series[Any], day: pd.Series[Any], after: pd.Series[Any], window_days: int
+    visit: pd.Series[Any],
+    subject: pd.Series[Any],
+    day: pd.Series[Any],
+    after: pd.Series[Any],
+    window_days: int,
 ) -> pd.Series[Any]:
     """Puts unlabelled assessments into the labelled visit that began at most `window_days` before them."""
     table = pd.DataFrame({"subject": subject, "day": day, "after": after, "visit": visit})
@@ -236,7 +263,7 @@ def _join_labelled(
         by=["subject", "after"],
         tolerance=window_days,
     ).set_index("index")["visit"]
-    return visit.where(visit.notna(), joined.reindex(visit.index)).where(lambda name: name.notna(), None)
+    return visit.where(visit.notna(), joined.reindex(visit.index))
 
 
 def _cluster(group: Ints, day: Ints, window_days: int) -> Ints:
@@ -264,7 +291,8 @@ def _cluster(group: Ints, day: Ints, window_days: int) -> Ints:
 
 
 def choose_evaluator(tr: pd.DataFrame, study: Study) -> tuple[str | None, list[Finding]]:
-    """Whose measurements are graded: those of the study's evaluator, else the investigator's, else the first by name.
+    """Whose measurements are graded: those of the study's evaluator, else the investigator's, else the first
+    by name.
 
     More than one evaluator is a finding that names the one that counts.
     """
@@ -281,8 +309,16 @@ def choose_evaluator(tr: pd.DataFrame, study: Study) -> tuple[str | None, list[F
 def impossible_scans(tr: pd.DataFrame, birth: pd.Series[Any], death: pd.Series[Any]) -> list[Finding]:
     """Findings for subjects with scans before birth or after death (only complete dates are compared)."""
     cases = (
-        ("scan-before-birth", "a tumour assessment is dated before birth", tr["ADT"] < tr["USUBJID"].map(birth)),
-        ("scan-after-death", "a tumour assessment is dated after death", tr["ADT"] > tr["USUBJID"].map(death)),
+        (
+            "scan-before-birth",
+            "a tumour assessment is dated before birth",
+            tr["ADT"] < tr["USUBJID"].map(birth),
+        ),
+        (
+            "scan-after-death",
+            "a tumour assessment is dated after death",
+            tr["ADT"] > tr["USUBJID"].map(death),
+        ),
     )
     return [
         Finding(code, text, "derive", usubjid=subject)

@@ -10,16 +10,17 @@ that is killed leaves at most a tail that the index does not know, which is cut 
 again.
 """
 
+# ruff: noqa: S608 - the parts that statements are put together from are constants of this module
+
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import filelock
 import msgspec
@@ -27,12 +28,12 @@ import msgspec
 from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Outcome
 from fhir_adapter.errors import LandingError, RunLocked
 from fhir_adapter.landing import checkpoints, segments
-from fhir_adapter.landing.index import DELETED, OWN_OUTPUT, RESOURCE, UNREADABLE, connect
+from fhir_adapter.landing.batch import Batch
+from fhir_adapter.landing.index import REMEDY, connect
 from fhir_adapter.rundir import private_dir
 
 __all__ = ["Landed", "Landing", "LeftOut"]
 
-_KIND = {"resource": RESOURCE, "deleted": DELETED, "own-output": OWN_OUTPUT, "unreadable": UNREADABLE}
 _CHUNK = 1000
 
 # A row is current at :at if it had come by then and was not yet superseded.
@@ -77,28 +78,6 @@ class LeftOut(msgspec.Struct, frozen=True):
     subject: str | None
     reason: str
     origin: str = ""
-
-
-def _instant(text: str) -> dt.datetime | None:
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-
-
-def _is_older(item: Arrival, version: str, last_updated: str) -> bool:
-    """Whether an arrival is an older version than the one that is current.
-
-    `meta.lastUpdated` decides, then a numeric `meta.versionId`; without either the later arrival is the newer
-    one.
-    """
-    ours, theirs = _instant(item.last_updated), _instant(last_updated)
-    if ours is not None and theirs is not None and ours != theirs:
-        return ours < theirs
-    if item.version.isdecimal() and version.isdecimal():
-        return int(item.version) < int(version)
-    return False
 
 
 class Landing:
@@ -185,7 +164,7 @@ class Landing:
         if self.lock is not None:
             self.lock.release()
 
-    def __enter__(self) -> Landing:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -213,7 +192,7 @@ class Landing:
         """
         marks = [checkpoint] if isinstance(checkpoint, Checkpoint) else list(checkpoint)
         with self._transaction() as writer:
-            batch = _Batch(self._connection, writer.number, writer.length)
+            batch = Batch(self._connection, writer.number, writer.length)
             for item in items:
                 batch.add(item)
             if batch.data:
@@ -261,9 +240,16 @@ class Landing:
         try:
             yield self._writer
             self._connection.execute("COMMIT")
-        except BaseException:
-            self._connection.execute("ROLLBACK")
+        except BaseException as error:
+            if self._connection.in_transaction:  # SQLite itself rolls back when the disk is full
+                self._connection.execute("ROLLBACK")
             self._writer.rewind(before)
+            if isinstance(error, OSError | sqlite3.OperationalError):
+                raise LandingError(
+                    f"the landing cannot be written ({error})",
+                    where=self.folder.name,
+                    remedy="What landed before is whole; mend the disk and pull again.",
+                ) from error
             raise
 
     # Checkpoints and what is known
@@ -297,8 +283,9 @@ class Landing:
         found: list[tuple[str, str]] = []
         for type_ in sorted(set(types)):
             found += self._connection.execute(
-                "SELECT r.type, r.id FROM reference r WHERE r.type = ? AND NOT EXISTS (SELECT 1 FROM landed l "
-                "WHERE l.type = r.type AND l.id = r.id AND l.superseded_by IS NULL) ORDER BY r.id",
+                "SELECT r.type, r.id FROM reference r WHERE r.type = ? AND NOT EXISTS ("
+                "SELECT 1 FROM landed l WHERE l.type = r.type AND l.id = r.id AND l.superseded_by IS NULL) "
+                "ORDER BY r.id",
                 (type_,),
             ).fetchall()
         return found
@@ -382,8 +369,7 @@ class Landing:
         ]
 
     def by_subject(self, subjects: Iterable[str], sequence: int | None = None) -> Iterator[Landed]:
-        """Current resources of these subjects, subject after subject as given, each in the order of type and
-        id."""
+        """Current resources of these subjects, subject after subject as given, each by type and id."""
         at = self._at(sequence)
         with segments.SegmentReader(self.folder / "segments") as reader:
             for subject in subjects:
@@ -470,7 +456,7 @@ class Landing:
             raise LandingError(
                 f"what is stored of a {type_ or 'resource'} is not what landed (its hash differs)",
                 where=f"{segments.segment_path(Path(), segment)}, byte {offset}",
-                remedy="Restore the landing from a backup, or remove the site's state folder and pull again in full.",
+                remedy=REMEDY,
             )
         return Landed(type_, id_, version, sequence, subject, body, last_updated, origin)
 
@@ -485,77 +471,3 @@ SELECT r.type, r.id, r.version, r.sequence, r.subject, r.origin, CASE
 FROM landed r LEFT JOIN landed t ON t.sequence = r.superseded_by
 WHERE r.sequence <= :at AND r.kind <> 1
 """
-
-
-class _Batch:
-    """Rows and bytes of one batch, inside a transaction."""
-
-    def __init__(self, connection: sqlite3.Connection, segment: int, offset: int) -> None:
-        self.outcome = Outcome()
-        self.data = bytearray()
-        self._connection = connection
-        self._segment = segment
-        self._offset = offset
-        row = connection.execute("SELECT max(sequence) FROM landed").fetchone()
-        self._sequence = int(row[0] or 0)
-
-    def add(self, item: Arrival) -> None:
-        """Lands one arrival."""
-        current = self._connection.execute(
-            "SELECT sequence, kind, sha256, version, last_updated FROM landed "
-            "WHERE type = ? AND id = ? AND superseded_by IS NULL",
-            (item.type, item.id),
-        ).fetchone()
-        if item.state == "deleted":
-            if current is not None and current[1] != DELETED:
-                self._insert(item, None, current[0])
-                self.outcome.deleted += 1
-            return
-        if item.refs:
-            self._connection.executemany(
-                "INSERT OR IGNORE INTO reference (type, id) VALUES (?, ?)", item.refs
-            )
-        kind = _KIND[item.state]
-        if current is not None and current[1] == kind and current[2] == item.sha256:
-            self.outcome.unchanged += 1
-            return
-        if current is not None and current[1] != DELETED and _is_older(item, current[3], current[4]):
-            if self._connection.execute(
-                "SELECT 1 FROM landed WHERE type = ? AND id = ? AND sha256 = ? LIMIT 1",
-                (item.type, item.id, item.sha256),
-            ).fetchone():
-                self.outcome.unchanged += 1
-                return
-            # It was superseded before it came: the row that did it has the lower number.
-            self._insert(item, current[0], None)
-            self.outcome.older += 1
-            return
-        self._insert(item, None, None if current is None else current[0])
-        if item.state == "own-output":
-            self.outcome.own_output += 1
-        elif item.state == "unreadable":
-            self.outcome.unreadable += 1
-        elif current is None or current[1] == DELETED:
-            self.outcome.new += 1
-        else:
-            self.outcome.changed += 1
-
-    def _insert(self, item: Arrival, superseded_by: int | None, supersedes: int | None) -> None:
-        self._sequence += 1
-        stored = bool(item.body)
-        self._connection.execute(
-            "INSERT INTO landed (sequence, type, id, version, last_updated, subject, kind, sha256, segment, offset, "
-            "length, origin, superseded_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                self._sequence, item.type, item.id, item.version, item.last_updated, item.subject, _KIND[item.state],
-                item.sha256, self._segment if stored else None,
-                self._offset + len(self.data) if stored else None, len(item.body), item.origin, superseded_by,
-            ),
-        )  # fmt: skip
-        if stored:
-            self.data += item.body
-            self.data += b"\n"
-        if supersedes is not None:
-            self._connection.execute(
-                "UPDATE landed SET superseded_by = ? WHERE sequence = ?", (self._sequence, supersedes)
-            )

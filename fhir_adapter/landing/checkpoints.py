@@ -36,7 +36,8 @@ def get(connection: sqlite3.Connection, key: str) -> dict[str, Any] | None:
 def put(connection: sqlite3.Connection, items: Iterable[Checkpoint]) -> None:
     """Writes checkpoints; the caller has begun the transaction."""
     connection.executemany(
-        "INSERT INTO checkpoint (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        "INSERT INTO checkpoint (key, value) VALUES (?, ?) "
+        "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
         [(item.key, json.dumps(item.value, sort_keys=True)) for item in items],
     )
 

@@ -14,10 +14,13 @@ from pathlib import Path
 from fhir_adapter.errors import LandingError
 from fhir_adapter.rundir import FILE_MODE
 
-__all__ = ["DELETED", "OWN_OUTPUT", "RESOURCE", "SCHEMA_VERSION", "UNREADABLE", "connect"]
+__all__ = ["DELETED", "OWN_OUTPUT", "REMEDY", "RESOURCE", "SCHEMA_VERSION", "UNREADABLE", "connect"]
 
 #: Version of the index; a landing of another version is not touched.
 SCHEMA_VERSION = 1
+
+#: What an operator does about a damaged landing.
+REMEDY = "Restore the landing from a backup, or remove the site's state folder and pull again in full."
 
 RESOURCE, DELETED, OWN_OUTPUT, UNREADABLE = 0, 1, 2, 3
 
@@ -89,7 +92,7 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
         raise LandingError(
             f"the index cannot be read ({error})",
             where=path.name,
-            remedy="Restore the landing from a backup, or remove the site's state folder and pull again in full.",
+            remedy=REMEDY,
         ) from error
     if version != SCHEMA_VERSION:
         connection.close()

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from fhir_adapter.errors import LandingError
+from fhir_adapter.landing.index import REMEDY
 from fhir_adapter.rundir import FILE_MODE, private_dir, sync_dir
 
 __all__ = ["SEGMENT_BYTES", "SegmentReader", "SegmentWriter", "segment_path", "settle"]
@@ -45,13 +47,13 @@ def settle(folder: Path, lengths: dict[int, int], *, cut: bool) -> int:
             size = path.stat().st_size
         except FileNotFoundError as error:
             raise LandingError(
-                "a segment that the index names is missing", where=path.name, remedy=_REMEDY
+                "a segment that the index names is missing", where=path.name, remedy=REMEDY
             ) from error
         if size < length:
             raise LandingError(
                 f"a segment is shorter ({size} bytes) than the index says ({length})",
                 where=path.name,
-                remedy=_REMEDY,
+                remedy=REMEDY,
             )
         if cut and size > length:
             with path.open("r+b") as handle:
@@ -65,9 +67,6 @@ def settle(folder: Path, lengths: dict[int, int], *, cut: bool) -> int:
                 removed += path.stat().st_size
                 path.unlink()
     return removed
-
-
-_REMEDY = "Restore the landing from a backup, or remove the site's state folder and pull again in full."
 
 
 class SegmentWriter:
@@ -88,8 +87,7 @@ class SegmentWriter:
         self._descriptor: int | None = None
 
     def roll(self) -> None:
-        """Begins a new segment if this one is full; called between batches, so that a batch is in one
-        segment."""
+        """Begins a new segment if this one is full; called between batches: a batch is in one segment."""
         if self.length >= self._limit:
             self.close()
             self.number += 1
@@ -132,7 +130,7 @@ class SegmentReader:
         self._folder = folder
         self._descriptors: dict[int, int] = {}
 
-    def __enter__(self) -> SegmentReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -147,16 +145,17 @@ class SegmentReader:
             LandingError: the segment is missing or too short.
         """
         descriptor = self._descriptors.get(number)
-        path = segment_path(self._folder, number)
         if descriptor is None:
+            path = segment_path(self._folder, number)
             try:
                 descriptor = os.open(path, os.O_RDONLY)
             except OSError as error:
-                raise LandingError("a segment cannot be read", where=path.name, remedy=_REMEDY) from error
+                raise LandingError("a segment cannot be read", where=path.name, remedy=REMEDY) from error
             self._descriptors[number] = descriptor
         data = os.pread(descriptor, length, offset)
         if len(data) != length:
-            raise LandingError("a segment ends before a resource does", where=path.name, remedy=_REMEDY)
+            place = segment_path(self._folder, number).name
+            raise LandingError("a segment ends before a resource does", where=place, remedy=REMEDY)
         return data
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Candidate subjects: whose resources the study needs, decided on what landed.
 
-Servers answer searches in their own ways, so the study's definition of a candidate is applied again here. What is
-decoded is small: ResearchSubject, ResearchStudy, Group and Condition.
+Servers answer searches in their own ways, so the study's definition of a candidate is applied again here.
+What is decoded is small: ResearchSubject, ResearchStudy, Group and Condition.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 
 from fhir_adapter.mapping.domains.context import RawResource
 from fhir_adapter.mapping.references import Head, Reference, key_of
-from fhir_adapter.mapping.which_count import decode_head, verdict
+from fhir_adapter.mapping.which_count import decode_head, own_output, verdict
 from fhir_adapter.study import Coded, Study
 
 __all__ = ["candidate_subjects", "study_keys"]
@@ -66,7 +66,7 @@ T = TypeVar("T")
 
 
 def _decode(resources: Iterable[RawResource], type_: str, model: type[T]) -> Iterable[tuple[RawResource, T]]:
-    """Resources of a type; one of the wrong shape is passed over here and quarantined by the mapping itself."""
+    """Resources of a type; one of the wrong shape is passed over, for the mapping quarantines it."""
     for raw in resources:
         if raw.type != type_:
             continue
@@ -81,14 +81,16 @@ def _is(identifiers: Iterable[_Identifier], wanted: Coded) -> bool:
 
 
 def study_keys(resources: Iterable[RawResource], study: Study) -> frozenset[str]:
-    """`ResearchStudy/id` of the study and of the (site) studies that are part of it; empty without an identifier."""
+    """`ResearchStudy/id` of the study and of its parts (sites); empty without an identifier."""
     wanted = study.cohort.candidates.research_study
     if wanted is None:
         return frozenset()
     studies = [(f"ResearchStudy/{item.id}", item) for _, item in _decode(resources, "ResearchStudy", _Study)]
     keys = {key for key, item in studies if _is(item.identifier, wanted)}
     while True:
-        parts = {key for key, item in studies if any(key_of(parent.reference) in keys for parent in item.partOf)}
+        parts = {
+            key for key, item in studies if any(key_of(parent.reference) in keys for parent in item.partOf)
+        }
         if parts <= keys:
             return frozenset(keys)
         keys |= parts
@@ -100,7 +102,8 @@ def candidate_subjects(
     """Patients whose resources the study needs.
 
     Args:
-        resources: everything that landed; only ResearchStudy, ResearchSubject, Group, Condition and Patient are read.
+        resources: everything that landed; only ResearchStudy, ResearchSubject, Group, Condition and Patient
+            are read.
         study: its `cohort.candidates` says how candidates are found.
         survivors: merged patient → surviving patient.
 
@@ -131,11 +134,13 @@ def candidate_subjects(
     elif rule.condition is not None:
         wanted = {tuple(item.split("|", 1)) for item in rule.condition}
         for raw, condition in _decode(relevant, "Condition", _Condition):
-            if any((coding.system, coding.code) in wanted for coding in condition.code.coding) and _counts(raw):
+            if any((coding.system, coding.code) in wanted for coding in condition.code.coding) and _counts(
+                raw
+            ):
                 found.add(raw.subject)
     return {merged.get(key, key) for key in found if key is not None and key.startswith("Patient/")}
 
 
 def _counts(raw: RawResource) -> bool:
     head = decode_head(raw.body)
-    return isinstance(head, Head) and verdict(head, raw.body) is None
+    return isinstance(head, Head) and not own_output(head) and verdict(head, raw.body) is None

@@ -1,8 +1,9 @@
 """References: every form of them to one key, and merged patients to the one that survived.
 
-A key is `Type/id`. Literal references may be relative (`Patient/x`), absolute (`https://server/fhir/Patient/x`),
-versioned (`Patient/x/_history/2`), `urn:uuid:…`, or contained (`#x`); a logical reference has an identifier only and
-no key. This is the only module that knows of merged patients (`Patient.link`).
+A key is `Type/id`. Literal references may be relative (`Patient/x`), absolute
+(`https://server/fhir/Patient/x`), versioned (`Patient/x/_history/2`), `urn:uuid:…`, or contained (`#x`); a
+logical reference has an identifier only and no key. This is the only module that knows of merged patients
+(`Patient.link`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from fhir_adapter.errors import SourceNotFhir
 
 __all__ = ["Head", "Reference", "contained", "key_of", "survivors"]
 
-_LITERAL = re.compile(r"(?:^|/)([A-Z][A-Za-z]{2,63})/([A-Za-z0-9.\-]{1,64})(?:/_history/[A-Za-z0-9.\-]{1,64})?$")
+_LITERAL = re.compile(
+    r"(?:^|/)([A-Z][A-Za-z]{2,63})/([A-Za-z0-9.\-]{1,64})(?:/_history/[A-Za-z0-9.\-]{1,64})?$"
+)
 _URN = re.compile(r"^urn:(?:uuid|oid):([A-Za-z0-9.\-]{1,64})$")
 
 
@@ -73,7 +76,7 @@ class Head(msgspec.Struct):
             return f"Patient/{self.id}"
         for candidate in (self.subject, self.patient, self.individual):
             key = key_of(candidate.reference) if candidate is not None else None
-            if key is not None and (key.startswith("Patient/") or key.startswith("/")):
+            if key is not None and key.startswith(("Patient/", "/")):
                 return key
         return None
 
@@ -95,7 +98,9 @@ def key_of(reference: str | None) -> str | None:
 
 def contained(reference: str | None) -> str | None:
     """The local id of a contained reference (`#x`), else None."""
-    return reference[1:] if reference is not None and reference.startswith("#") and len(reference) > 1 else None
+    return (
+        reference[1:] if reference is not None and reference.startswith("#") and len(reference) > 1 else None
+    )
 
 
 def survivors(patients: Iterable[Head]) -> Mapping[str, str]:

@@ -1,13 +1,13 @@
 """ConceptMaps: from the codes and words of hospitals to the terms of the datasets.
 
-The maps are FHIR R4 ConceptMaps in `mappings/concepts/`. Words are codes of a text system of ours: the text of a
-CodeableConcept is compared after Unicode normalisation (NFKC), case folding and single spaces. Codes are compared
-exactly first, then without regard to case, because releases of one code system differ in it (`Probably-Likely` and
-`probably-likely`). In ICD classifications a code that is not listed is looked up by its three-character category,
-then by its chapter letter, which is how these classifications are built.
+The maps are FHIR R4 ConceptMaps in `mappings/concepts/`. Words are codes of a text system of ours: the text
+of a CodeableConcept is compared after Unicode normalisation (NFKC), case folding and single spaces. Codes
+are compared exactly first, then without regard to case, because releases of one code system differ in it
+(`Probably-Likely` and `probably-likely`). In ICD classifications a code that is not listed is looked up by
+its three-character category, then by its chapter letter, which is how these classifications are built.
 
-A target that is listed as `unmatched` is a code that we know and that has no equivalent (a trend that is no RECIST
-response): it is known, and it has no target.
+A target that is listed as `unmatched` is a code that we know and that has no equivalent (a trend that is no
+RECIST response): it is known, and it has no target.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _ICD = frozenset({"http://hl7.org/fhir/sid/icd-10", "http://terminology.hl7.org/
 class Match(msgspec.Struct, frozen=True):
     """What a code or text was found to mean.
 
-    `target` is None for a known code that has no equivalent. `lossy` says that the map calls the two narrower or
-    inexact, so that the value deserves a finding.
+    `target` is None for a known code that has no equivalent. `lossy` says that the map calls the two
+    narrower or inexact, so that the value deserves a finding.
     """
 
     target: str | None

@@ -1,8 +1,8 @@
 """Which resources count, and why the others do not: statuses, verification, modifier extensions.
 
-This is decided before any view runs, on a few top-level elements of each resource. FHIR forbids processing a resource
-whose modifier extensions or implicit rules one does not understand (FHIR R4, 2.4.3.1 and 2.6.0): such a resource is
-quarantined, never guessed at.
+This is decided before any view runs, on a few top-level elements of each resource. FHIR forbids processing
+a resource whose modifier extensions or implicit rules one does not understand (FHIR R4, 2.4.3.1 and 2.6.0):
+such a resource is quarantined, never guessed at.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from fhir_adapter.connectors.own import OWN_TAG_CODE, OWN_TAG_SYSTEM
 from fhir_adapter.mapping.references import Head
 
-__all__ = ["NOT_DONE", "Verdict", "decode_head", "verdict"]
+__all__ = ["NOT_DONE", "Verdict", "decode_head", "own_output", "verdict"]
 
 _AE_STATUS = frozenset(
     f"http://hl7.org/fhir/uv/{guide}/StructureDefinition/{name}"
@@ -88,6 +88,11 @@ def _nested_modifier(node: Any, path: str, known: Collection[str]) -> str | None
     return None
 
 
+def own_output(head: Head) -> bool:
+    """Whether the adapter wrote a resource itself."""
+    return any(tag.system == OWN_TAG_SYSTEM and tag.code == OWN_TAG_CODE for tag in head.meta.tag)
+
+
 def verdict(head: Head, body: bytes, *, preliminary: bool = False) -> Verdict | None:
     """Why a resource does not count.
 
@@ -100,8 +105,6 @@ def verdict(head: Head, body: bytes, *, preliminary: bool = False) -> Verdict | 
         None for a resource that counts.
     """
     kind = head.resourceType
-    if any(tag.system == OWN_TAG_SYSTEM and tag.code == OWN_TAG_CODE for tag in head.meta.tag):
-        return Verdict("not-needed", "own-output")
     if b"modifierExtension" in body or b"implicitRules" in body:
         known = _AE_STATUS if kind == "AdverseEvent" else frozenset()
         path = _nested_modifier(msgspec.json.decode(body), "$", known)
@@ -124,9 +127,9 @@ def verdict(head: Head, body: bytes, *, preliminary: bool = False) -> Verdict | 
     if kind in _STATUS_REQUIRED and head.status is None:
         return Verdict("quarantined", "missing-element", "$.status")
     counts = _COUNTS.get(kind)
-    if counts is not None and head.status not in counts:
-        if not (kind == "Observation" and preliminary and head.status == "preliminary"):
-            return Verdict("not-needed", "status")
+    early = kind == "Observation" and preliminary and head.status == "preliminary"
+    if counts is not None and head.status not in counts and not early:
+        return Verdict("not-needed", "status")
     if head.dataAbsentReason is not None:
         codes = {coding.code for coding in head.dataAbsentReason.coding}
         if codes & NOT_DONE:

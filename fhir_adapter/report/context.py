@@ -1,8 +1,8 @@
 """What the templates see: plain, finished values in the order of the page.
 
-Nothing here computes a number of the study. Displays become tables of pieces, accounting and findings become rows,
-and everything that differs between two runs on the same data (times, run ids, folders, servers) is left out, so that
-unchanged results give an unchanged page.
+Nothing here computes a number of the study. Displays become tables of pieces, accounting and findings
+become rows, and everything that differs between two runs on the same data (times, run ids, folders,
+servers) is left out, so that unchanged results give an unchanged page.
 """
 
 from __future__ import annotations
@@ -37,8 +37,12 @@ Gettext = Callable[[str], str]
 
 #: Where a figure stands; a swimmer with the exposure where there is such a section, else with the response.
 _FIGURE_SECTION = {
-    "waterfall": "response", "kaplan_meier": "survival", "swimmer": "exposure", "forest": "models", "flow": "flow",
-}  # fmt: skip
+    "waterfall": "response",
+    "kaplan_meier": "survival",
+    "swimmer": "exposure",
+    "forest": "models",
+    "flow": "flow",
+}
 #: Sections that hold no display of the analysis, and come after all that do.
 _BACK_MATTER = ("methods", "accounting", "findings", "versions")
 _NUMERIC = re.compile(r"^[\s<>≤≥≈+−\-–—.,%()\[\]\d]*$|^not reached$")
@@ -143,7 +147,14 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Accounting:
-    """Resources by type (type, landed, used, not needed, quarantined), their sum, and reasons (reason, why, types, n)."""
+    """What became of the resources.
+
+    Attributes:
+        types: type, landed, used, not needed, quarantined.
+        total: the same four numbers over all types.
+        not_needed: reason, its meaning, types with their numbers, number.
+        quarantined: the same.
+    """
 
     types: tuple[tuple[str, int, int, int, int], ...]
     total: tuple[int, int, int, int]
@@ -233,7 +244,7 @@ def _titles(_: Gettext) -> dict[str, str]:
 def _sections(
     study: Study, results: Results, drawings: Sequence[tuple[str, Drawing]], _: Gettext
 ) -> Iterable[Section]:
-    """The study's sections in its order; what it does not list follows the last display, for nothing is hidden."""
+    """The study's sections in its order; displays of others follow the last one, for nothing is hidden."""
     order = _order(study, results, drawings)
     titles = _titles(_)
     table_number, figure_number = 0, 0
@@ -276,9 +287,13 @@ def _figure_section(kind: str, order: Sequence[str]) -> str:
 
 def _figure(drawn: Drawing, number: int) -> FigureView:
     return FigureView(
-        id=drawn.id, number=number, title=drawn.title, svg=Markup(drawn.page), min_width=drawn.min_width,  # noqa: S704
+        id=drawn.id,
+        number=number,
+        title=drawn.title,
+        svg=Markup(drawn.page),  # noqa: S704 - made by figures.style, which escapes every text
+        min_width=drawn.min_width,
         summary=tuple(drawn.summary),
-    )  # fmt: skip
+    )
 
 
 def _table(display: Display, number: int, results: Results, study: Study, _: Gettext) -> TableView:
@@ -306,7 +321,7 @@ def _table(display: Display, number: int, results: Results, study: Study, _: Get
         mark = next((p.kind for pieces in cells for p in pieces if p.kind in {"equal", "differs"}), "")
         id_ = row.label if display.section == "published" and row.label in results.results else ""
         below = display.rows[position + 1].level if position + 1 < len(display.rows) else 0
-        heading = not row.cells or (row.level == 0 and below > 0)
+        heading = not row.cells or (row.level == 0 and below > 0 and empty > 0)
         rows.append(RowView(row.label, row.level, cells[empty:], 1 + empty, heading, mark, id_))
     return TableView(
         id=f"table-{slug(display.id)}",
@@ -340,9 +355,11 @@ def _notes(
     }
     nulls |= {
         piece.text.strip("()")
-        for row in rows for cell in row.cells for piece in cell
+        for row in rows
+        for cell in row.cells
+        for piece in cell
         if piece.kind == "share" and piece.title
-    }  # fmt: skip
+    }
     explained = []
     if NOT_REACHED in nulls:
         explained.append(_("NR, not reached"))
@@ -392,17 +409,18 @@ def _key_figures(study: Study, results: Results, _: Gettext) -> Iterable[KeyFigu
     name = "related" if study.toxicity.related_only else "emergent"
     if f"toxicity.{name}.n" in known and f"toxicity.{name}.pct" in known:
         label = _("Any related adverse event") if name == "related" else _("Any adverse event")
-        detail = (format_result(known[f"toxicity.{name}.n"]), Piece(" " + _("subjects")))
-        yield KeyFigure(label, format_cell(Cell("pct", (f"toxicity.{name}.pct",)), results), detail)
+        number = format_result(known[f"toxicity.{name}.n"])
+        share = format_cell(Cell("pct", (f"toxicity.{name}.pct",)), results)
+        yield KeyFigure(label, share, (number, Piece(" " + _("subjects"))))
     stem = "survival.followup.observed"
     if f"{stem}.median" in known:
         value = format_cell(Cell("value", (f"{stem}.median",)), results)
         bounds = [known.get(f"{stem}.{part}") for part in ("min", "max")]
-        detail = ()
+        span: tuple[Piece, ...] = ()
         if bounds[0] is not None and bounds[1] is not None:
-            span = format_cell(Cell("range", (bounds[0].id, bounds[1].id)), results, named="months days")
-            detail = (Piece(_("range") + " "), *span)
-        yield KeyFigure(_("Median follow-up"), value, detail)
+            ends = format_cell(Cell("range", (bounds[0].id, bounds[1].id)), results, named="months days")
+            span = (Piece(_("range") + " "), *ends)
+        yield KeyFigure(_("Median follow-up"), value, span)
 
 
 def _by_type(accounting: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
@@ -410,7 +428,7 @@ def _by_type(accounting: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
 
     def is_table(value: object) -> bool:
         return isinstance(value, Mapping) and all(
-            isinstance(row, Mapping) and "total" in row for row in value.values()
+            isinstance(row, Mapping) and "used" in row and "quarantined" in row for row in value.values()
         )
 
     if accounting and is_table(accounting):
@@ -430,7 +448,7 @@ def _accounting(accounting: Mapping[str, Any]) -> Accounting:
         )
         for name, row in sorted(table.items())
     )
-    sums = [sum(row[index] for row in types) for index in (1, 2, 3, 4)]
+    sums = [sum(column) for column in zip(*(row[1:] for row in types), strict=True)] or [0, 0, 0, 0]
     return Accounting(
         types,
         (sums[0], sums[1], sums[2], sums[3]),
@@ -445,10 +463,14 @@ def _reasons(table: Mapping[str, Mapping[str, Any]], part: str) -> tuple[tuple[s
         for reason, number in row[part].items():
             counts.setdefault(str(reason), Counter())[name] += int(number)
     return tuple(
-        (reason, NOT_NEEDED.get(reason, "") if part == "not_needed" else "",
-         ", ".join(f"{name} {number}" for name, number in sorted(by_type.items())), sum(by_type.values()))
+        (
+            reason,
+            NOT_NEEDED.get(reason, "") if part == "not_needed" else "",
+            ", ".join(f"{name} {number}" for name, number in sorted(by_type.items())),
+            sum(by_type.values()),
+        )
         for reason, by_type in sorted(counts.items(), key=lambda item: (-sum(item[1].values()), item[0]))
-    )  # fmt: skip
+    )
 
 
 def _findings(findings: Sequence[Finding]) -> Iterable[FindingRow]:

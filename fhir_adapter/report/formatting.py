@@ -1,7 +1,7 @@
 """How results are written: rounding, ranges, intervals, P values, and what stands where there is no number.
 
-A cell becomes pieces of text. A piece that shows a result carries the result's id, so that the page can say which
-number of `results.json` it is, and a test can compare the two.
+A cell becomes pieces of text. A piece that shows a result carries the result's id, so that the page can say
+which number of `results.json` it is, and a test can compare the two.
 """
 
 from __future__ import annotations
@@ -13,9 +13,16 @@ from fhir_adapter.analysis.descriptive import round_half_away
 from fhir_adapter.results import Cell, Result, Results
 
 __all__ = [
-    "NOT_ESTIMABLE", "NOT_REACHED", "Piece", "format_cell", "format_number", "format_p", "format_result", "lower_first",
+    "NOT_ESTIMABLE",
+    "NOT_REACHED",
+    "Piece",
+    "format_cell",
+    "format_number",
+    "format_p",
+    "format_result",
+    "lower_first",
     "plain",
-]  # fmt: skip
+]
 
 #: A median, or a bound of its interval, that the curve does not reach.
 NOT_REACHED = "NR"
@@ -70,7 +77,7 @@ def format_p(value: float) -> str:
 
 
 def _null(result: Result) -> Piece:
-    """`NR` for a time that is not reached, `NE` for anything else without a value; the reason as explanation."""
+    """`NR` for a time that is not reached, `NE` for anything else without a value; with the reason."""
     reason = result.reason
     not_reached = "reach" in reason or "no event" in reason or (not reason and result.unit in _TIMES)
     text = NOT_REACHED if not_reached else NOT_ESTIMABLE
@@ -171,9 +178,17 @@ def format_cell(cell: Cell, results: Results, *, named: str = "") -> tuple[Piece
 
 
 _ARITY = {
-    "n": 1, "n_pct": 2, "pct": 1, "value": 1, "p": 1, "median_range": 3, "median_iqr": 3, "mean_sd": 2,
-    "estimate_ci": 3, "range": 2,
-}  # fmt: skip
+    "n": 1,
+    "n_pct": 2,
+    "pct": 1,
+    "value": 1,
+    "p": 1,
+    "median_range": 3,
+    "median_iqr": 3,
+    "mean_sd": 2,
+    "estimate_ci": 3,
+    "range": 2,
+}
 
 
 def _text(cell: Cell) -> tuple[Piece, ...]:

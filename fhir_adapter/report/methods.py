@@ -1,7 +1,7 @@
 """The methods section, generated from the study file: what was done, in the words of a paper.
 
-Every sentence follows from a field of the study definition, so that a report cannot describe a method other than the
-one that was run.
+Every sentence follows from a field of the study definition, so that a report cannot describe a method other
+than the one that was run.
 """
 
 from __future__ import annotations
@@ -124,16 +124,17 @@ def _response(study: Study, _: Gettext) -> Iterable[str]:
     response = study.response
     if response.evaluator == "COMPUTED":
         yield _(
-            "Response at each visit was computed from lesion measurements by {criteria}; responses recorded by "
-            "investigators are shown beside it and change no number."
+            "Response at each visit was computed from lesion measurements by {criteria}; responses recorded "
+            "by investigators are shown beside it and change no number."
         ).format(criteria=response.criteria)
     else:
         yield _("Response at each visit is the one recorded by {evaluator}, by {criteria}.").format(
             evaluator=response.evaluator, criteria=response.criteria
         )
     yield _(
-        "Baseline is the last complete assessment within {window} before the start of treatment; assessments within "
-        "{visit} of a visit's first scan belong to that visit. Assessments were planned every {interval}."
+        "Baseline is the last complete assessment within {window} before the start of treatment; assessments "
+        "within {visit} of a visit's first scan belong to that visit. Assessments were planned every "
+        "{interval}."
     ).format(
         window=_days(response.baseline_window_days, _),
         visit=_days(response.visit_window_days, _),
@@ -163,8 +164,9 @@ def _response(study: Study, _: Gettext) -> Iterable[str]:
         days=_days(best.ref_start_window, _), reference=reference
     )
     yield _(
-        "The objective response rate is complete and partial responses, the disease control rate these and stable "
-        "disease, each over all subjects of the analysis set; those who were not evaluable stay in the denominator."
+        "The objective response rate is complete and partial responses, the disease control rate these and "
+        "stable disease, each over all subjects of the analysis set; those who were not evaluable stay in "
+        "the denominator."
     )
     intervals = {table.interval for table in study.response_tables if table.interval}
     names = {"clopper_pearson": _("Clopper–Pearson"), "wilson": _("Wilson")}
@@ -274,8 +276,8 @@ def _statistics(study: Study, results: Results, _: Gettext) -> Iterable[str]:
         yield _model(model, study, _)
     if study.models:
         yield _(
-            "Intervals and P values of models are Wald's; covariates and reference levels were named in advance and "
-            "none was selected by its P value."
+            "Intervals and P values of models are Wald's; covariates and reference levels were named in "
+            "advance and none was selected by its P value."
         )
     for subgroup in study.subgroups:
         for name, column in ((subgroup.orr_test, "orr"), (subgroup.dcr_test, "dcr")):

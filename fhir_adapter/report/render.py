@@ -1,4 +1,4 @@
-"""From results to `report.html` and the figures: one self-contained page that needs no network and no script."""
+"""From results to the figures and one self-contained page that needs no network and no script."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from jinja2 import (
     TemplateNotFound,
     TemplateSyntaxError,
 )
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
 from fhir_adapter.accounting import Finding
@@ -74,9 +75,16 @@ def render_report(
     language = study.report.language if isinstance(translations, Translations) else "en"
     drawings = draw_figures(study, results, datasets, flow, _)
     page = build_page(
-        study=study, results=results, accounting=accounting, findings=findings, manifest=manifest, flow=flow,
-        drawings=drawings, language=language, _=_,
-    )  # fmt: skip
+        study=study,
+        results=results,
+        accounting=accounting,
+        findings=findings,
+        manifest=manifest,
+        flow=flow,
+        drawings=drawings,
+        language=language,
+        _=_,
+    )
     html = _render(page, template_dirs, translations)
     figures = private_dir(folder / "figures")
     for _kind, drawn in drawings:
@@ -88,9 +96,14 @@ def _render(page: Page, template_dirs: Sequence[Path], translations: NullTransla
     loader = ChoiceLoader([FileSystemLoader(str(path)) for path in (*template_dirs, asset("templates"))])
     # A site's templates may arrange what is on the page; the sandbox keeps them from reaching anything else.
     environment = ImmutableSandboxedEnvironment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True, extensions=["jinja2.ext.i18n"],
-    )  # fmt: skip
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        extensions=["jinja2.ext.i18n"],
+    )
     environment.install_gettext_translations(translations, newstyle=True)  # type: ignore[attr-defined]
     try:
         style, _name, _fresh = loader.get_source(environment, _STYLE)
@@ -103,6 +116,7 @@ def _render(page: Page, template_dirs: Sequence[Path], translations: NullTransla
         ) from error
     except (TemplateError, SecurityError) as error:
         raise SiteFileError(
-            f"a report template cannot be rendered ({error})", where=_TEMPLATE,
+            f"a report template cannot be rendered ({error})",
+            where=_TEMPLATE,
             remedy="Compare the site's templates with those that ship.",
-        ) from error  # fmt: skip
+        ) from error

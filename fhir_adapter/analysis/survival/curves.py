@@ -90,8 +90,8 @@ def _bounds(curve: Curve, conf_type: ConfType, z: float) -> tuple[Floats, Floats
 def _half_time(time: Floats, height: Floats) -> float | None:
     """Where a step function first meets 0.5: the drop below it, or the middle of a plateau at it.
 
-    As R's `print` and `summary` of a survfit (its `quantile` differs where a bound rises again). A plateau that no
-    later drop ends has no middle: its first time counts.
+    As R's `print` and `summary` of a survfit (its `quantile` differs where a bound rises again). A plateau
+    that no later drop ends has no middle: its first time counts.
     """
     known = ~np.isnan(height)
     time, height = time[known], height[known]

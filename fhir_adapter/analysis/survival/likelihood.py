@@ -22,7 +22,7 @@ _MAX_STEPS = 200
 #: Largest change of the log hazards between two subjects in one step.
 _LARGEST_STEP = 10.0
 
-#: Log hazards further apart than this (a hazard ratio of 5e21) are not an estimate but a likelihood without maximum.
+#: Log hazards further apart than this (a hazard ratio of 5e21) come from a likelihood without maximum.
 _LARGEST_SPREAD = 50.0
 
 
@@ -106,13 +106,13 @@ def moments(x: Floats, time: Floats, event: Bools, stratum: Ints, beta: Floats, 
     return Moments(loglik, np.concatenate(times), np.concatenate(residuals), np.concatenate(variances))
 
 
-def independent(information: Floats, scale: Floats) -> list[int]:
+def independent(information: Floats, least: Floats) -> list[int]:
     """Columns that add information, in order; a vanishing Cholesky pivot means aliased with earlier ones."""
     left = information.copy()
     kept = []
     for j in range(left.shape[0]):
         pivot = left[j, j]
-        if pivot <= 1e-9 * scale[j]:
+        if pivot <= least[j]:
             continue
         kept.append(j)
         left = left - np.outer(left[:, j], left[j, :]) / pivot

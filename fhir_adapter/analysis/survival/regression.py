@@ -57,12 +57,14 @@ def fit_model(
     z = (x[:, candidates] - x[:, candidates].mean(axis=0)) / spread[candidates]
     start = moments(z, design.time, design.event, design.stratum, np.zeros(candidates.size), ties)
     information = start.information
-    # a column that varies, but never among those at risk at an event, has no information either
-    scale = np.maximum(np.diag(information), 1e-6) if candidates.size else np.empty(0)
-    kept = independent(information, scale)
+    # a column that varies, but never among those at risk at an event, has only rounding noise for information
+    noise = 1e-14 * design.event.sum() * (z**2).max(axis=0, initial=0.0)
+    least = np.maximum(1e-11 * np.diag(information), noise)
+    kept = independent(information, least)
     dropped |= {int(candidates[j]): ALIASED for j in range(candidates.size) if j not in kept}
     for j in dropped:
-        if j in candidates and information[np.flatnonzero(candidates == j)[0], :].max(initial=0.0) <= 1e-9:
+        own = np.flatnonzero(candidates == j)
+        if own.size and information[own[0], own[0]] <= noise[own[0]]:
             dropped[j] = "the same value in all subjects at risk at every event"
     used = tuple(int(candidates[j]) for j in kept)
     if not used:

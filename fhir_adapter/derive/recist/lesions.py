@@ -1,12 +1,13 @@
 """Reads tumour identification (TU) and tumour results (TR) into integer arrays, ordered by subject and visit.
 
-A finding is one row of TR that says something: a target's size, or the state of a non-target or new lesion.
+A finding is one row of TR: a target's size, or the state of a non-target or new lesion.
 Nothing is graded here.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -71,18 +72,23 @@ class Lesions:
 
     Attributes:
         subjects: USUBJID of each subject code, ascending.
+        lesion_link: per lesion the value of TULNKID.
         lesion_subject: per lesion its subject code; -1 if the subject has no visit.
         lesion_role: per lesion TARGET, NON_TARGET or NEW.
         lesion_nodal: per lesion whether it is a lymph node.
-        visit_subject: per visit its subject code; visits are sorted by subject, first scan, last scan and
-        label. visit_label: per visit the value of VISIT. visit_first: per visit the day of its first scan.
-        visit_last: per visit the day of its last scan. row_visit: per finding the position of its visit.
-        row_lesion: per finding its lesion. row_day: per finding the day of the scan. row_um: per finding the
-        size in 0.001 mm, -1 if this is not a size that counts. row_state: per finding the tumour state,
-        NOT_ASSESSED if there is none.
+        visit_subject: per visit its subject code; visits are sorted by subject, first scan and last scan.
+        visit_label: per visit the value of VISIT.
+        visit_first: per visit the day of its first scan.
+        visit_last: per visit the day of its last scan.
+        row_visit: per finding the position of its visit.
+        row_lesion: per finding its lesion.
+        row_day: per finding the day of the scan.
+        row_um: per finding the size of a target or new lesion on its axis in 0.001 mm, -1 if it is none.
+        row_state: per finding the state of a non-target or new lesion, NOT_ASSESSED if it is none.
     """
 
     subjects: pd.Index[Any]
+    lesion_link: npt.NDArray[np.object_]
     lesion_subject: Ints
     lesion_role: Ints
     lesion_nodal: Bools
@@ -121,8 +127,10 @@ def read_lesions(tu: pd.DataFrame, tr: pd.DataFrame) -> Lesions:
     label, labels = _factorized(tr["VISIT"], "tr's VISIT")
     link, link_names = _factorized(tr["TRLNKID"], "tr's TRLNKID")
     day = calendar_days(tr["ADT"], "tr's ADT")
-    size = _sizes(tr, test)
-    state = codes_of(tr["TRSTRESC"].where(test == _STATE), _STATES, NOT_ASSESSED, "tr's TUMSTATE")
+    text, texts = pd.factorize(tr["TRSTRESC"])
+    size = _sizes(tr, test, _table(texts, _counts_as_too_small, 0)[text] == 1)
+    # An unknown state is kept as a negative number that says which, until the role of the lesion is known.
+    state = np.where(test == _STATE, _table(texts, _state_of, NOT_ASSESSED)[text], NOT_ASSESSED)
 
     # Rows of a visit stand together from here on: what follows is then linear in the rows.
     key = subject * max(1, len(labels)) + label
@@ -147,14 +155,16 @@ def read_lesions(tu: pd.DataFrame, tr: pd.DataFrame) -> Lesions:
     day = np.where(day == NO_DAY, visit_last[row_visit], day)
 
     role = lesion_role[row_lesion]
-    state[role == TARGET] = NOT_ASSESSED
+    state[role == TARGET] = NOT_ASSESSED  # a target is graded by its size
+    if (state < 0).any():
+        raise ValueError(f"tr's TUMSTATE is {texts[-1 - state.min()]!r}; it can be {', '.join(_STATES)}")
     _states_from_sizes(state, size, test, role, row_visit * max(1, len(lesion_key)) + row_lesion)
     axis = np.where(lesion_nodal[row_lesion], _SHORT_AXIS, _LONGEST)
-    size = np.where((role == TARGET) & (test == axis), size, -1)
+    size = np.where((role != NON_TARGET) & (test == axis), size, -1)
 
-    says_something = (size >= 0) | (state != NOT_ASSESSED)
     return Lesions(
         subjects=subjects,
+        lesion_link=np.asarray(links, dtype=object)[lesion_key % max(1, len(links))],
         lesion_subject=lesion_subject,
         lesion_role=lesion_role,
         lesion_nodal=lesion_nodal,
@@ -162,11 +172,11 @@ def read_lesions(tu: pd.DataFrame, tr: pd.DataFrame) -> Lesions:
         visit_label=np.asarray(labels, dtype=object)[visit_label],
         visit_first=visit_first,
         visit_last=visit_last,
-        row_visit=row_visit[says_something],
-        row_lesion=row_lesion[says_something],
-        row_day=day[says_something],
-        row_um=size[says_something],
-        row_state=state[says_something],
+        row_visit=row_visit,
+        row_lesion=row_lesion,
+        row_day=day,
+        row_um=size,
+        row_state=state,
     )
 
 
@@ -227,7 +237,22 @@ def _visits(key: Ints, subject: Ints, day: Ints) -> tuple[Ints, Ints, Ints, Ints
     return row_visit, key[starts][order], first[order], last[order]
 
 
-def _sizes(tr: pd.DataFrame, test: Ints) -> Ints:
+def _table(texts: pd.Index[Any], read: Callable[[str], int | None], missing: int) -> Ints:
+    """The code of each distinct text (-1 minus its place if it has none), and last that of a missing one."""
+    codes = [read(text_of(value)) for value in texts]
+    known = [-1 - place if code is None else code for place, code in enumerate(codes)]
+    return np.array([*known, missing], dtype=np.int64)
+
+
+def _counts_as_too_small(text: str) -> int:
+    return int(_TOO_SMALL.fullmatch(text) is not None)
+
+
+def _state_of(text: str) -> int | None:
+    return _STATES.get(text) if text else NOT_ASSESSED
+
+
+def _sizes(tr: pd.DataFrame, test: Ints, too_small: Bools) -> Ints:
     """Each row's size in 0.001 mm, -1 where none was measured; too small to measure counts 5 mm (4.3.2)."""
     measured = test != _STATE
     size = np.full(len(tr), -1, dtype=np.int64)
@@ -240,7 +265,6 @@ def _sizes(tr: pd.DataFrame, test: Ints) -> Ints:
         number = number * codes_of(tr["TRSTRESU"].loc[has_number], _MM_PER_UNIT, 1, "tr's TRSTRESU")
     size[has_number] = np.rint(number * 1000).astype(np.int64)
     # A number beside these words is a placeholder or the limit of a comparator, not a measurement.
-    too_small = spread(tr["TRSTRESC"], lambda value: bool(_TOO_SMALL.fullmatch(text_of(value))), 0) == 1
     size[measured & too_small] = TOO_SMALL_UM
     return size
 

@@ -130,7 +130,7 @@ def grade(lesions: Lesions, *, sustained_pr: bool, reappearance_is_pd: bool) -> 
     visits = len(lesions.visit_subject)
 
     # Targets (4.3.1).
-    targets = _targets(lesions, np.flatnonzero(lesions.row_um >= 0))
+    targets = _targets(lesions, np.flatnonzero((lesions.row_um >= 0) & (role == TARGET)))
     ceiling = int(targets.total.max(initial=0)) + 1
     sums = np.where(targets.complete, targets.total, ceiling)
     base = sums[starts][np.cumsum(starts) - 1]
@@ -173,7 +173,9 @@ def grade(lesions: Lesions, *, sustained_pr: bool, reappearance_is_pd: bool) -> 
     # The day of each finding that makes the visit PD; the earliest decides date and rule.
     days = np.full((len(_PD_RULES), visits), _FAR, dtype=np.int64)
     _sum_progression_days(lesions, is_pd & grown, nadir, days[0])
-    rows_back = np.flatnonzero((lesions.row_um > 0) & ~nodal & (is_pd & returned)[lesions.row_visit])
+    rows_back = np.flatnonzero(
+        (lesions.row_um > 0) & (role == TARGET) & ~nodal & (is_pd & returned)[lesions.row_visit]
+    )
     np.minimum.at(days[1], lesions.row_visit[rows_back], lesions.row_day[rows_back])
     np.minimum.at(days[2], visit[unequivocal], day[unequivocal])
     np.minimum.at(days[3], visit[back], day[back])
@@ -266,7 +268,8 @@ def _sum_progression_days(lesions: Lesions, grown: Bools, nadir: Ints, days: Int
     """Sets, for visits whose sum is PD, the day by which what was scanned made it so."""
     days[grown] = lesions.visit_last[grown]
     several_days = grown & (lesions.visit_first < lesions.visit_last)
-    rows = np.flatnonzero((lesions.row_um >= 0) & several_days[lesions.row_visit])
+    is_target = lesions.lesion_role[lesions.row_lesion] == TARGET
+    rows = np.flatnonzero((lesions.row_um >= 0) & is_target & several_days[lesions.row_visit])
     if not len(rows):
         return
     visit, lesion = lesions.row_visit[rows], lesions.row_lesion[rows]

@@ -34,7 +34,9 @@ def _ecog(context: Context) -> None:
         if found is None:
             continue
         if result is not None and result not in {"0", "1", "2", "3", "4", "5"}:
-            context.quarantine(row.resource, "out-of-range", "$.value", "a performance status that is not 0 to 5")
+            context.quarantine(
+                row.resource, "out-of-range", "$.value", "a performance status that is not 0 to 5"
+            )
             continue
         _emit(context, row, usubjid, "ECOG", "ECOG Performance Status", found, result)
 
@@ -79,7 +81,7 @@ def _emit(
 
 
 def characteristics(context: Context) -> None:
-    """SC rows: ECOG (0 to 5), FNCLCC (1 to 3, X), HISTGRD (another grading system), HISTOL (preferred term)."""
+    """SC rows: ECOG (0 to 5), FNCLCC (1 to 3, X), HISTGRD (another system), HISTOL (histology)."""
     _ecog(context)
     _grade(context)
     _histology(context)

@@ -1,7 +1,7 @@
-"""What the domains share: the resources of a partition, the tables that the views made, and what came of them.
+"""What the domains share: the resources of a partition, the tables of the views, and what came of them.
 
-A domain reads tables, translates codes, joins, and emits rows; it says of a resource that it was used, dismissed or
-quarantined. It never decodes a resource, but for a contained one.
+A domain reads tables, translates codes, joins, and emits rows; it says of a resource that it was used,
+dismissed or quarantined. It never decodes a resource, but for a contained one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import datetime as dt
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -72,8 +72,8 @@ class Row(dict[str, Any]):
 def codings(row: Mapping[str, Any], name: str) -> list[Coding]:
     """The codings of a coded element: the columns `name_system`, `name_code`, `name_display`.
 
-    Each is a collection of its own, so a coding without a system leaves the three unequal in length; then each code is
-    offered with each system, and only a pair that a map knows will be found.
+    Each is a collection of its own, so a coding without a system leaves the three unequal in length; then
+    each code is offered with each system, and only a pair that a map knows will be found.
     """
     systems = _list(row.get(f"{name}_system"))
     codes = _list(row.get(f"{name}_code"))
@@ -123,10 +123,13 @@ def in_mm(value: Any, unit: str) -> Decimal:
     factor = {"mm": Decimal(1), "cm": Decimal(10)}.get(unit)
     if factor is None:
         raise ValueError("unit")
-    number = Decimal(str(value)) * factor
-    if not number.is_finite() or number < 0:
-        raise ValueError("value")
-    return number.quantize(Decimal("0.001"))
+    try:
+        number = Decimal(str(value)) * factor
+        if not number.is_finite() or number < 0:
+            raise ValueError("value")
+        return number.quantize(Decimal("0.001"))
+    except InvalidOperation:
+        raise ValueError("value") from None
 
 
 @dataclass
@@ -146,12 +149,11 @@ class Context:
     findings: list[Finding] = field(default_factory=list)
     labels: dict[int, str] = field(default_factory=dict)
     scans: dict[int, tuple[str | None, str | None]] = field(default_factory=dict)
+    medications: dict[int, Row] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.index = {key: number for number, key in enumerate(self.keys)}
         self.by_id = {resource.id: number for number, resource in enumerate(self.resources)}
-
-    # -- reading ---------------------------------------------------------------------------------------------------
 
     def table(self, view: str) -> list[Row]:
         """Rows of a view whose resource was not quarantined."""
@@ -180,7 +182,9 @@ class Context:
         """The local id of a contained reference."""
         return contained(reference)
 
-    def translate(self, concept_map: str, row: Mapping[str, Any], name: str, *, count: bool = True) -> Match | None:
+    def translate(
+        self, concept_map: str, row: Mapping[str, Any], name: str, *, count: bool = True
+    ) -> Match | None:
         """The meaning of a coded element of a row."""
         text = first(row, f"{name}_text")
         match = self.terminology.translate(concept_map, codings(row, name), text, count=count)
@@ -189,23 +193,30 @@ class Context:
                 "lossy-code",
                 "a code says less, or something else, than the term it was mapped to",
                 row.resource,
-                {"concept_map": concept_map, "system": match.system, "code": match.code, "target": match.target},
+                {
+                    "concept_map": concept_map,
+                    "system": match.system,
+                    "code": match.code,
+                    "target": match.target,
+                },
             )
         return match
 
-    def target(self, concept_map: str, row: Mapping[str, Any], name: str, *, count: bool = True) -> str | None:
+    def target(
+        self, concept_map: str, row: Mapping[str, Any], name: str, *, count: bool = True
+    ) -> str | None:
         """The target code of a coded element of a row, None where there is none."""
         match = self.translate(concept_map, row, name, count=count)
         return None if match is None else match.target
-
-    # -- writing ---------------------------------------------------------------------------------------------------
 
     def reference(self, number: int) -> str:
         """`Type/id/_history/version` of a resource."""
         version = self.resources[number].version
         return self.keys[number] + (f"/_history/{version}" if version else "")
 
-    def emit(self, domain: str, view: str, sources: Iterable[int | None], usubjid: str, **values: Any) -> bool:
+    def emit(
+        self, domain: str, view: str, sources: Iterable[int | None], usubjid: str, **values: Any
+    ) -> bool:
         """Adds a row; its sources are used by it.
 
         Args:

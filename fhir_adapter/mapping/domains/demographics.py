@@ -94,7 +94,9 @@ def demographics(context: Context, enrolled: dict[int, list[Row]]) -> None:
     """
     consents = _consents(context)
     details = {row.resource: row for row in context.table("ds_research_subject")}
-    persons = {context.subjects[number]: (number, rows[0]) for number, rows in context.by_resource("dm_patient")}
+    persons = {
+        context.subjects[number]: (number, rows[0]) for number, rows in context.by_resource("dm_patient")
+    }
     system = context.study.identity.usubjid_system
     memberships: dict[str, list[tuple[str, int, list[Row]]]] = {}
     for number, rows in enrolled.items():

@@ -1,8 +1,8 @@
 """Who the subjects are: USUBJID, and the ResearchSubjects of this study.
 
-USUBJID is the identifier of the system that the study names, from ResearchSubject or else Patient; without one it is
-an HMAC-SHA-256 of the patient key with the site's key, of which 32 hexadecimal digits are kept: it says nothing about
-the patient and is the same in every run at this site.
+USUBJID is the identifier of the system that the study names, from ResearchSubject or else Patient; without
+one it is an HMAC-SHA-256 of the patient key with the site's key, of which 32 hexadecimal digits are kept:
+it says nothing about the patient and is the same in every run at this site.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ __all__ = ["name_subjects", "research_subjects"]
 def research_subjects(context: Context, study_keys: Collection[str]) -> dict[int, list[Row]]:
     """ResearchSubjects of this study: resource → its rows (one per identifier).
 
-    Where the study finds its candidates by a ResearchStudy, those that refer to it (by reference or identifier);
-    else those that carry an identifier of the study's system, or all when it names none.
+    Where the study finds its candidates by a ResearchStudy, those that refer to it (by reference or
+    identifier); else those that carry an identifier of the study's system, or all when it names none.
     """
     wanted = context.study.cohort.candidates.research_study
     system = context.study.identity.usubjid_system
@@ -30,7 +30,10 @@ def research_subjects(context: Context, study_keys: Collection[str]) -> dict[int
     for number, rows in context.by_resource("dm_research_subject"):
         row = rows[0]
         if wanted is not None:
-            named = (row["study_identifier_system"], row["study_identifier_value"]) == (wanted.system, wanted.value)
+            named = (row["study_identifier_system"], row["study_identifier_value"]) == (
+                wanted.system,
+                wanted.value,
+            )
             belongs = named or key_of(row["study_reference"]) in study_keys
         else:
             belongs = system is None or any(row["identifier_system"] == system for row in rows)
@@ -48,7 +51,7 @@ def name_subjects(
         SiteFileError: a subject has no identifier of the system, and the site has no key.
     """
     system = context.study.identity.usubjid_system
-    known: dict[str, set[str]] = {}
+    known: dict[str, set[str]] = {}  # subject → values, from the better source only
     if system is not None:
         rows = [row for group in enrolled.values() for row in group]
         for source in (rows, context.table("dm_patient")):
@@ -57,8 +60,8 @@ def name_subjects(
                 subject = context.subjects[row.resource]
                 if subject is not None and row["identifier_system"] == system and row["identifier_value"]:
                     named.setdefault(subject, set()).add(row["identifier_value"])
-            for subject, values in named.items():
-                known.setdefault(subject, values)
+            for subject, found in named.items():
+                known.setdefault(subject, found)
     result: dict[str, str] = {}
     for subject in subjects:
         values = sorted(known.get(subject, ()))
@@ -68,7 +71,7 @@ def name_subjects(
             raise SiteFileError(
                 "a subject has no identifier of the study's system, and the site has no key to make one",
                 where="identity.usubjid_system",
-                remedy="Name the system of the subjects' identifiers in the study file, or give the site a key file.",
+                remedy="Name the system of the identifiers in the study file, or give the site a key file.",
             )
         else:
             result[subject] = hmac.new(key, subject.encode(), hashlib.sha256).hexdigest()[:32]

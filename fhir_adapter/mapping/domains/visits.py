@@ -58,5 +58,11 @@ def visits(context: Context) -> None:
         label, encounter = encounter_label(context, row["encounter"])
         context.scans[row.resource] = (row["SVSTDTC"], row["encounter"])
         context.emit(
-            "SV", row.view, [row.resource, encounter], usubjid, SVCAT="IMAGING", VISIT=label, SVSTDTC=row["SVSTDTC"]
+            "SV",
+            row.view,
+            [row.resource, encounter],
+            usubjid,
+            SVCAT="IMAGING",
+            VISIT=label,
+            SVSTDTC=row["SVSTDTC"],
         )

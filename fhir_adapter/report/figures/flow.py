@@ -1,18 +1,18 @@
 """The flow of subjects (STROBE item 13): who came, who was left out and why, who was analysed.
 
-The page draws it with boxes of HTML, which stay readable on a telephone; the file in `figures/` is for manuscripts.
+The page draws it with boxes of HTML, which stay readable on a telephone; the file in
+`figures/` is for manuscripts.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 from matplotlib.patches import Rectangle
 
-from fhir_adapter.analysis.selection import slug
 from fhir_adapter.report.figures.style import INK, SOFT, Drawing, drawing
 from fhir_adapter.results import Display, Results
 from fhir_adapter.study import Figure
@@ -20,23 +20,10 @@ from fhir_adapter.study import Figure
 __all__ = ["Box", "FlowStep", "Stage", "chart", "flow_figure"]
 
 _EXCLUDED, _SET = "flow.excluded.", "flow.set."
-_MAIN = frozenset({"candidates", "enrolled", "consented", "randomised", "treated", "analysed"})
 
 
-class FlowStep(Protocol):
-    """A step of the cohort's flow."""
-
-    @property
-    def id(self) -> str:
-        """Name of the step: candidates, treated, the id of an exclusion, analysed."""
-
-    @property
-    def label(self) -> str:
-        """What a reader sees."""
-
-    @property
-    def n(self) -> int:
-        """Subjects."""
+#: A step of the cohort's flow: id (`candidates`, `treated`, `excluded.<id>`, `analysed`), label and n.
+FlowStep = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,39 +50,33 @@ class Stage:
 
 
 def chart(steps: Sequence[FlowStep], results: Results) -> list[Stage]:
-    """Stages of the flow, from the cohort's steps, else from the analysis' own flow table.
+    """Stages of the flow, from the analysis' flow table, whose numbers have ids, else from the cohort.
 
-    The analysis sets come from the results. A step is an exclusion unless its id is one of the main line's.
+    A row of the table is an exclusion or an analysis set by the id of its result, a step by its own id.
     """
-    stages: list[tuple[Box, list[Box]]] = []
     display = next((item for item in results.displays if item.id == "flow"), None)
-    if steps:
-        for step in steps:
-            main = step.id in _MAIN
-            key = (
-                f"flow.{slug(step.id)}.n"
-                if main
-                else f"{_EXCLUDED}{slug(step.id.removeprefix('excluded.'))}.n"
-            )
-            box = Box(step.label, step.n, key if key in results.results else "")
-            _append(stages, box, main=main)
-    elif display is not None:
-        for box in _boxes(display, results):
-            if not box.result.startswith(_SET):
-                _append(stages, box, main=not box.result.startswith(_EXCLUDED))
-    sets = [] if display is None else [box for box in _boxes(display, results) if box.result.startswith(_SET)]
+    if display is not None:
+        boxes = [(box, box.result) for box in _boxes(display, results)]
+    else:
+        boxes = [(Box(_label(step["label"]), int(step["n"])), f"flow.{step['id']}") for step in steps]
+    stages: list[tuple[Box, list[Box]]] = []
+    sets: list[Box] = []
+    for box, kind in boxes:
+        if kind.startswith(_SET):
+            sets.append(box)
+        elif kind.startswith(_EXCLUDED) and stages:
+            stages[-1][1].append(box)
+        else:
+            stages.append((box, []))
     last = len(stages) - 1
     return [
-        Stage(box, tuple(leaves), tuple(sets) if index == last else ())
-        for index, (box, leaves) in enumerate(stages)
+        Stage(box, tuple(gone), tuple(sets) if at == last else ()) for at, (box, gone) in enumerate(stages)
     ]
 
 
-def _append(stages: list[tuple[Box, list[Box]]], box: Box, *, main: bool) -> None:
-    if main or not stages:
-        stages.append((box, []))
-    else:
-        stages[-1][1].append(box)
+def _label(text: str) -> str:
+    """The box says `Excluded` once, not before each reason."""
+    return text.removeprefix("Excluded: ")
 
 
 def _boxes(display: Display, results: Results) -> list[Box]:
@@ -103,8 +84,7 @@ def _boxes(display: Display, results: Results) -> list[Box]:
     for row in display.rows:
         for cell in row.cells[:1]:
             value = results[cell.results[0]].value
-            label = row.label.removeprefix("Excluded: ")
-            boxes.append(Box(label, int(value or 0), cell.results[0]))
+            boxes.append(Box(_label(row.label), int(value or 0), cell.results[0]))
     return boxes
 
 
@@ -112,13 +92,8 @@ def flow_figure(figure: Figure, stages: Sequence[Stage], _: Callable[[str], str]
     """The flow as a drawing; None without stages."""
     if not stages:
         return None
-    description = "; ".join(
-        [
-            f"{stage.box.label} {stage.box.n}" + "".join(f", {item.label} {item.n}" for item in stage.leaves)
-            for stage in stages
-        ]
-    )
-    # Heights in lines of text: a box has its text and a line of margin, an arrow two lines, more beside many exclusions.
+    description = "; ".join(f"{box.label} {box.n}" for stage in stages for box in (stage.box, *stage.leaves))
+    # Heights in lines: a box has its text and a margin, an arrow two lines, more beside many exclusions.
     plan: list[tuple[Stage, list[str], list[str]]] = []
     for stage in stages:
         own = [*textwrap.wrap(stage.box.label, 34), f"n = {stage.box.n}"]

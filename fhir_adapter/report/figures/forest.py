@@ -1,6 +1,7 @@
 """Forest plot: the hazard ratios of the models' tables on a logarithmic axis.
 
-It draws what the displays of section `models` hold and computes nothing; a ratio that is not estimable keeps its row.
+It draws what the displays of section `models` hold and computes nothing; a ratio that is not estimable
+keeps its row.
 """
 
 from __future__ import annotations
@@ -44,15 +45,19 @@ def _line(row: TableRow, results: Results) -> _Line | None:
     usable = all(isinstance(value, int | float) and value > 0 for value in numbers)
     values = (float(numbers[0] or 0), float(numbers[1] or 0), float(numbers[2] or 0)) if usable else None
     return _Line(
-        row.label, False, plain(format_cell(ratio, results)), plain(format_cell(p, results)) if p else "",
-        ratio.results[0], values,
-    )  # fmt: skip
+        row.label,
+        False,
+        plain(format_cell(ratio, results)),
+        plain(format_cell(p, results)) if p else "",
+        ratio.results[0],
+        values,
+    )
 
 
 def _lines(study: Study, figure: Figure, results: Results) -> list[_Line]:
     wanted = {
         f"models_{slug(model.id)}" for model in study.models if figure.endpoint in (None, model.endpoint)
-    }  # fmt: skip
+    }
     lines: list[_Line] = []
     for display in results.displays:
         if display.section == "models" and display.id in wanted:
@@ -83,9 +88,15 @@ def forest(study: Study, figure: Figure, results: Results, _: Callable[[str], st
         side = axes.get_yaxis_transform()
         for row, line in enumerate(lines):
             axes.text(
-                -0.91 if line.heading else -0.89, row, shorten(line.label, 60 if line.heading else 46), transform=side,
-                va="center", clip_on=False, weight="bold" if line.heading else "normal", color=INK,
-            )  # fmt: skip
+                -0.91 if line.heading else -0.89,
+                row,
+                shorten(line.label, 60 if line.heading else 46),
+                transform=side,
+                va="center",
+                clip_on=False,
+                weight="bold" if line.heading else "normal",
+                color=INK,
+            )
             if line.heading:
                 continue
             axes.text(

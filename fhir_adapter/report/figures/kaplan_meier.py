@@ -1,12 +1,14 @@
-"""Kaplan-Meier curves of an endpoint, by subgroup, with censorings, medians and numbers at risk below the axis."""
+"""Kaplan-Meier curves of an endpoint, by subgroup, with censorings, medians and numbers at risk."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from fhir_adapter.analysis.endpoints import endpoint_times
 from fhir_adapter.analysis.selection import slug
@@ -20,7 +22,7 @@ from fhir_adapter.study import Endpoint, Figure, Study
 __all__ = ["kaplan_meier_figure"]
 
 # Curves differ by dash as well as by colour, for black-and-white print and colour-blind readers.
-_DASHES: tuple[object, ...] = ("solid", (0, (6, 2)), (0, (2, 1.6)), (0, (7, 2, 1.5, 2)), (0, (1, 1)))
+_DASHES: tuple[Any, ...] = ("solid", (0, (6, 2)), (0, (2, 1.6)), (0, (7, 2, 1.5, 2)), (0, (1, 1)))
 _STEPS = {"months": (1, 2, 3, 6, 12, 24), "days": (7, 14, 30, 90, 180, 360, 720)}
 
 
@@ -52,7 +54,7 @@ def _curve(
         lower = [100.0, *(100 * (step.surv if step.lower is None else step.lower) for step in curve.steps)]
         upper = [100.0, *(100 * (step.surv if step.upper is None else step.upper) for step in curve.steps)]
         axes.fill_between(times, lower, upper, step="post", color=colour, alpha=0.14, linewidth=0)
-    (line,) = axes.step(times, heights, where="post", color=colour, linestyle=dashes, linewidth=1.8)  # type: ignore[arg-type]
+    (line,) = axes.step(times, heights, where="post", color=colour, linestyle=dashes, linewidth=1.8)
     line.set_gid(result.note(says))
     censored = [(step.time, 100 * step.surv) for step in curve.steps if step.n_censor]
     if censored:
@@ -64,7 +66,7 @@ def _curve(
 
 def _data(
     datasets: Mapping[str, pd.DataFrame], study: Study, endpoint: Endpoint, figure: Figure
-) -> tuple[pd.Series[float], pd.Series[int], Groups, pd.Series[object] | None]:
+) -> tuple[pd.Series[float], pd.Series[int], Groups, pd.Series[Any] | None]:
     subjects = population(datasets, study, figure.population)
     rows = datasets["ADTTE"]
     rows = rows[
@@ -141,9 +143,13 @@ def kaplan_meier_figure(
         p = results.results.get(f"{stem}.by.{slug(figure.by)}.logrank.p") if figure.by else None
         if p is not None and isinstance(p.value, int | float):
             axes.text(
-                0.02, 0.045, _("Log-rank P {p}").format(p=_equals(p.value)), transform=axes.transAxes, color=INK,
+                0.02,
+                0.045,
+                _("Log-rank P {p}").format(p=_equals(p.value)),
+                transform=axes.transAxes,
+                color=INK,
                 gid=result.note("", p.id),
-            )  # fmt: skip
+            )
     result.summary = _summary(results, [(label, where) for label, where, _c, _t in curves], unit, p, _)
     return result
 
@@ -159,9 +165,7 @@ def _legend(
     if len(curves) < 2:
         return
     handles = [
-        axes.plot([], [], color=series_colour(index), linestyle=_DASHES[index % len(_DASHES)], linewidth=1.8)[
-            0
-        ]  # type: ignore[arg-type]
+        Line2D([], [], color=series_colour(index), linestyle=_DASHES[index % len(_DASHES)], linewidth=1.8)
         for index in range(len(curves))
     ]
     texts = [
@@ -194,9 +198,15 @@ def _at_risk(
     for index, (label, times) in enumerate(curves):
         height = top - line * (index + 1)
         axes.text(
-            -0.2, height, shorten(label, 21), transform=axes.transAxes, fontsize=8.5, va="center",
-            color=series_colour(index), clip_on=False,
-        )  # fmt: skip
+            -0.2,
+            height,
+            shorten(label, 21),
+            transform=axes.transAxes,
+            fontsize=8.5,
+            va="center",
+            color=series_colour(index),
+            clip_on=False,
+        )
         for tick, number in zip(ticks, at_risk(times, ticks), strict=True):
             axes.text(
                 tick,

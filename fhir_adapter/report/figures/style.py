@@ -1,7 +1,8 @@
 """The look of all figures, and the way from a matplotlib figure to SVG that a page can hold.
 
-One figure gives two SVG texts: a file with fixed colours, for slides and manuscripts, and the same drawing for the
-page, in which ink is `currentColor` and series have CSS variables, so that it follows light, dark and print.
+One figure gives two SVG texts: a file with fixed colours, for slides and manuscripts, and the same drawing
+for the page, in which ink is `currentColor` and series have CSS variables, so that it follows light, dark
+and print.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
@@ -48,7 +50,7 @@ _PAGE_COLOURS: Mapping[str, str] = {
     **{colour: f"var(--series-{index}, {colour})" for index, colour in enumerate(SERIES, start=1)},
 }
 
-_RC = {
+_RC: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "fhir-adapter",
     "font.family": "sans-serif",
@@ -126,10 +128,10 @@ def drawing(
 ) -> Iterator[tuple[Figure, Drawing]]:
     """A figure of `size` inches to draw on; on leaving, the drawing has its SVG texts.
 
-    No global state of pyplot is touched: the figure is made directly and the settings hold inside the block only.
+    No global state of pyplot is touched: the figure is made directly, the settings hold in the block.
     """
     result = Drawing(id=id_, title=title, description=description)
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(_RC):  # type: ignore[arg-type]
         figure = Figure(figsize=size)
         yield figure, result
         buffer = io.StringIO()

@@ -1,12 +1,14 @@
-"""Swimmer plot: one bar per subject from the baseline examination to the last contact, with what happened on the way.
+"""Swimmer plot: one bar per subject from the baseline examination to the last contact.
 
-Every subject is drawn. Bars get thinner as subjects become more, and above 120 they lose their labels; no subject is
-left out and none is sampled.
+Every subject is drawn. Bars get thinner as subjects become more, and above 120 they lose their labels; no
+subject is left out and none is sampled.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -60,7 +62,7 @@ def _months(date: object, start: object) -> float | None:
     return float((pd.Timestamp(date) - pd.Timestamp(start)).days) / DAYS_PER_MONTH  # type: ignore[arg-type]
 
 
-def _events(subject: pd.Series[object], firsts: pd.DataFrame) -> dict[str, float]:
+def _events(subject: pd.Series[Any], firsts: pd.DataFrame) -> dict[str, float]:
     """Months from baseline to each marked event of a subject."""
     found: dict[str, float] = {}
     start = subject["BASEDT"]
@@ -93,16 +95,26 @@ def swimmer(
     total = len(subjects)
     pitch = min(0.17, _TALLEST / total)
     description = _(
-        "Bars of follow-up for {n} subjects, longest first, with the time on treatment, first response, progression "
-        "and death."
+        "Bars of follow-up for {n} subjects, longest first, with the time on treatment, first response, "
+        "progression and death."
     ).format(n=total)
-    height = pitch * total + 1.15
+    # The legend above has four columns: levels, follow-up, four events and those without one.
+    above = 0.3 + 0.17 * math.ceil((max(len(parts.levels), 1) + 6) / 4)
+    height = pitch * total + above + 0.5
     with drawing(f"figure-{figure.id}", figure.title, description, (9.0, height)) as (canvas, result):
-        axes = canvas.add_axes((0.12, 0.5 / height, 0.86, (height - 1.15) / height))
+        axes = canvas.add_axes((0.12, 0.5 / height, 0.86, (height - above - 0.5) / height))
         dot = max(1.2, min(5.5, pitch * 36))
         for row, (_index, subject) in enumerate(subjects.iterrows()):
-            _swim(axes, row, subject, _events(subject, firsts), parts.index(subject[parts.variable]) if parts.levels else 0,
-                  dot, result, _)  # fmt: skip
+            _swim(
+                axes,
+                row,
+                subject,
+                _events(subject, firsts),
+                parts.index(subject[parts.variable]) if parts.levels else 0,
+                dot,
+                result,
+                _,
+            )
         axes.set_ylim(-1, total)
         axes.set_xlim(0, float(subjects["FUPDUR"].max()) / DAYS_PER_MONTH * 1.03 + 0.2)
         labelled = total <= MOST_LABELS
@@ -124,10 +136,19 @@ def swimmer(
         handles.append(Patch(color=FAINT, linewidth=0, label=_("Follow-up")))
         words = {"CR": _("First CR"), "PR": _("First PR"), "PD": _("Progression"), "death": _("Death")}
         handles += [
-            Line2D([], [], linestyle="none", marker=shape, markerfacecolor=fill, markeredgecolor=INK, markersize=5.5,
-                   markeredgewidth=0.7, label=words[name])
+            Line2D(
+                [],
+                [],
+                linestyle="none",
+                marker=shape,
+                markerfacecolor=fill,
+                markeredgecolor=INK,
+                markersize=5.5,
+                markeredgewidth=0.7,
+                label=words[name],
+            )
             for name, (shape, fill) in _MARKS.items()
-        ]  # fmt: skip
+        ]
         handles.append(
             Line2D(
                 [],
@@ -140,19 +161,31 @@ def swimmer(
             )
         )
         canvas.legend(
-            handles=handles, loc="upper left", bbox_to_anchor=(0.11, 1.0), ncols=4, columnspacing=1.4, handlelength=1.1,
-            handleheight=0.8, fontsize=8.5,
-        )  # fmt: skip
+            handles=handles,
+            loc="upper left",
+            bbox_to_anchor=(0.11, 1.0),
+            ncols=4,
+            columnspacing=1.4,
+            handlelength=1.1,
+            handleheight=0.8,
+            fontsize=8.5,
+        )
     result.summary = [(Piece(_("Time on treatment is from the first to the last dose of any study drug.")),)]
     return result
 
 
 def _swim(
-    axes: Axes, row: int, subject: pd.Series[object], events: Mapping[str, float], group: int | None, dot: float,
-    result: Drawing, _: Callable[[str], str],
-) -> None:  # fmt: skip
+    axes: Axes,
+    row: int,
+    subject: pd.Series[Any],
+    events: Mapping[str, float],
+    group: int | None,
+    dot: float,
+    result: Drawing,
+    _: Callable[[str], str],
+) -> None:
     """One subject's bar and marks."""
-    length = float(subject["FUPDUR"]) / DAYS_PER_MONTH  # type: ignore[arg-type]
+    length = float(subject["FUPDUR"]) / DAYS_PER_MONTH
     first, last = _months(subject["TRTSDT"], subject["BASEDT"]), _months(subject["TRTEDT"], subject["BASEDT"])
     words = [f"{subject['USUBJID']}", _("follow-up {months} months").format(months=format_number(length, 1))]
     if first is not None and last is not None:
@@ -167,14 +200,26 @@ def _swim(
     bar.patches[0].set_gid(result.note(says))
     if first is not None and last is not None:
         drawn = axes.barh(
-            row, max(last - first, 0.05), left=first, height=0.72, linewidth=0,
+            row,
+            max(last - first, 0.05),
+            left=first,
+            height=0.72,
+            linewidth=0,
             color=SOFT if group is None else series_colour(group),
-        )  # fmt: skip
+        )
         drawn.patches[0].set_gid(result.note(says))
     for name, at in events.items():
         shape, fill = _MARKS[name]
-        axes.plot(at, row, marker=shape, markersize=dot + (1.5 if shape == "*" else 0), markerfacecolor=fill,
-                  markeredgecolor=PAPER if fill == INK else INK, markeredgewidth=0.6, clip_on=False)  # fmt: skip
+        axes.plot(
+            at,
+            row,
+            marker=shape,
+            markersize=dot + (1.5 if shape == "*" else 0),
+            markerfacecolor=fill,
+            markeredgecolor=PAPER if fill == INK else INK,
+            markeredgewidth=0.6,
+            clip_on=False,
+        )
     if "death" not in events and "PD" not in events:
         axes.plot(
             length + 0.12, row, marker=">", markersize=dot, color=SOFT, markeredgewidth=0, clip_on=False

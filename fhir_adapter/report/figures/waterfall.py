@@ -1,14 +1,14 @@
 """Waterfall: best percentage change of the target lesions' sum, one bar per subject.
 
-Bars are drawn from ADSL's BESTPCHG (fully assessed visits up to the first progression). The lines at -30% and +20%
-are RECIST 1.1's thresholds of partial response and progression; a best response is not decided by a bar alone. Above
-150 subjects bars lose their labels.
+Bars are drawn from ADSL's BESTPCHG (fully assessed visits up to the first progression). The lines at -30%
+and +20% are RECIST 1.1's thresholds of partial response and progression; a best response is not decided by
+a bar alone. Above 150 subjects bars lose their labels.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pandas as pd
 from matplotlib.patches import Patch
@@ -24,12 +24,14 @@ __all__ = ["waterfall"]
 PARTIAL_RESPONSE, PROGRESSION = -30.0, 20.0
 MOST_LABELS = 150
 _LABEL_WIDTH = 24
+_MOST_NAMES = 30
+_LEGEND_COLUMNS = 4
 
 
-def _why_missing(subject: pd.Series[object], has_baseline: bool, _: Callable[[str], str]) -> str:
+def _why_missing(subject: pd.Series[Any], has_baseline: bool, _: Callable[[str], str]) -> str:
     if not has_baseline:
         return _("no sum of diameters at baseline")
-    if subject["NASSESS"] == 0:
+    if pd.notna(subject["NASSESS"]) and subject["NASSESS"] == 0:
         return _("no assessment after baseline")
     return _("no fully assessed visit up to the first progression")
 
@@ -54,20 +56,23 @@ def waterfall(
     names = level_labels(study, figure.label_variable) if figure.label_variable else {}
     responses = int((shown["BESTPCHG"] <= PARTIAL_RESPONSE).sum())
     description = _(
-        "Bar chart of the best change from baseline of the sum of target lesions, {n} subjects in descending order; "
-        "{responses} of them at -30% or below."
+        "Bar chart of the best change from baseline of the sum of target lesions, {n} subjects in "
+        "descending order; {responses} of them at -30% or below."
     ).format(n=len(shown), responses=responses)
     labelled = figure.label_variable is not None and len(shown) <= MOST_LABELS
-    with drawing(f"figure-{figure.id}", figure.title, description, (9.4, 4.6)) as (canvas, result):
-        axes = canvas.add_axes((0.075, 0.05, 0.915, 0.84))
+    above = 0.2 + 0.18 * (1 + len(parts.levels) // _LEGEND_COLUMNS) if parts.levels else 0.1
+    height = 4.15 + above
+    with drawing(f"figure-{figure.id}", figure.title, description, (9.4, height)) as (canvas, result):
+        axes = canvas.add_axes((0.075, 0.2 / height, 0.915, 3.95 / height))
         present: set[int | None] = set()
         size = max(3.5, min(7.5, 400 / len(shown)))
-        for position, subject in shown.iterrows():
+        for position, (_index, subject) in enumerate(shown.iterrows()):
             change = float(subject["BESTPCHG"])
             group = parts.index(subject[parts.variable]) if parts.levels else 0
             present.add(group)
             colour = SOFT if group is None else series_colour(group)
-            words = [str(subject["USUBJID"]), f"{format_number(change, 1)}%", str(subject["BOR"])]
+            words = [str(subject["USUBJID"]), f"{format_number(change, 1)}%"]
+            words += [str(subject["BOR"])] if pd.notna(subject["BOR"]) else []
             if parts.levels and group is not None:
                 words.append(parts.labels[parts.levels[group]])
             label = ""
@@ -76,15 +81,21 @@ def waterfall(
                 label = names.get(raw, raw)
                 words.append(label)
             # A change of exactly 0 would have no bar to point at.
-            height = change if abs(change) >= 0.4 else 0.4
-            bar = axes.bar(position, height, width=0.78, color=colour, linewidth=0)
+            tall = change if abs(change) >= 0.4 else 0.4
+            bar = axes.bar(position, tall, width=0.78, color=colour, linewidth=0)
             bar.patches[0].set_gid(result.note(" · ".join(words)))
             if labelled:
                 axes.annotate(
-                    shorten(label, _LABEL_WIDTH), (position, 0), xytext=(0, 3 if change < 0 else -3),
-                    textcoords="offset points", rotation=90, ha="center", va="bottom" if change < 0 else "top",
-                    fontsize=size, color=INK,
-                )  # fmt: skip
+                    shorten(label, _LABEL_WIDTH),
+                    (position, 0),
+                    xytext=(0, 3 if change < 0 else -3),
+                    textcoords="offset points",
+                    rotation=90,
+                    ha="center",
+                    va="bottom" if change < 0 else "top",
+                    fontsize=size,
+                    color=INK,
+                )
         lowest, highest = float(shown["BESTPCHG"].min()), float(shown["BESTPCHG"].max())
         # Labels stand on the other side of the zero line and need room there.
         bottom, top = (
@@ -114,9 +125,16 @@ def waterfall(
             if None in present:
                 handles.append(Patch(color=SOFT, label=_("Not recorded"), linewidth=0))
             canvas.legend(
-                handles=handles, title=parts.heading, loc="upper right", bbox_to_anchor=(0.995, 1.0), ncols=len(handles),
-                handlelength=0.9, handleheight=0.9, alignment="left", columnspacing=1.4,
-            )  # fmt: skip
+                handles=handles,
+                title=parts.heading,
+                loc="upper right",
+                bbox_to_anchor=(0.995, 1.0),
+                ncols=min(len(handles), _LEGEND_COLUMNS),
+                handlelength=0.9,
+                handleheight=0.9,
+                alignment="left",
+                columnspacing=1.4,
+            )
     result.min_width = 760 if labelled else 520
     result.summary = _summary(datasets, order, len(shown), _)
     return result
@@ -126,7 +144,7 @@ def _summary(
     datasets: Mapping[str, pd.DataFrame], order: pd.DataFrame, drawn: int, _: Callable[[str], str]
 ) -> list[tuple[Piece, ...]]:
     """What the lines mean, and who has no bar, by reason."""
-    lines = [
+    lines: list[tuple[Piece, ...]] = [
         (Piece(_("Dashed lines: +20% (progression) and −30% (partial response) by RECIST 1.1.")),),
     ]
     missing = order[order["BESTPCHG"].isna()].sort_values("USUBJID", kind="stable")
@@ -143,11 +161,15 @@ def _summary(
     names: dict[str, list[str]] = {}
     for reason, subject_id in zip(reasons, missing["USUBJID"], strict=True):
         names.setdefault(reason, []).append(str(subject_id))
-    counts = Counter(reasons)
-    words = "; ".join(
-        f"{reason}: {counts[reason]} ({', '.join(ids)})" for reason, ids in sorted(names.items())
-    )
+    words = "; ".join(f"{reason}: {len(ids)} ({_some(ids, _)})" for reason, ids in sorted(names.items()))
     text = _("{n} of {total} subjects have no bar: {reasons}.").format(
         n=len(missing), total=drawn + len(missing), reasons=words
     )
     return [*lines, (Piece(text),)]
+
+
+def _some(names: list[str], _: Callable[[str], str]) -> str:
+    """The first names, and how many more there are; all of them stand in ADSL."""
+    more = len(names) - _MOST_NAMES
+    shown = ", ".join(names[:_MOST_NAMES])
+    return shown if more <= 0 else _("{names} and {n} more").format(names=shown, n=more)

@@ -77,27 +77,45 @@ class Patient:
         enrolled = days(baseline, -3)
         self.add(
             r.research_subject(
-                self.id("subject"), patient=self.ref, study=STUDY, identifier=identifier, start=enrolled,
-                end=end, status=status, arm="Anlotinib and camrelizumab",
+                self.id("subject"),
+                patient=self.ref,
+                study=STUDY,
+                identifier=identifier,
+                start=enrolled,
+                end=end,
+                status=status,
+                arm="Anlotinib and camrelizumab",
             )
-        )  # fmt: skip
+        )
         self.condition = self.add(
             r.condition(
-                self.id("primary"), patient=self.ref, kind="primary", diagnosis=DIAGNOSIS, onset=days(baseline, -200),
-                morphology=(r.ICD_O_3, *morphology), site=RETROPERITONEUM,
+                self.id("primary"),
+                patient=self.ref,
+                kind="primary",
+                diagnosis=DIAGNOSIS,
+                onset=days(baseline, -200),
+                morphology=(r.ICD_O_3, *morphology),
+                site=RETROPERITONEUM,
             )
-        )  # fmt: skip
+        )
         self.add(r.fnclcc(self.id("grade"), patient=self.ref, date=days(baseline, -190), grade=grade))
         self.add(r.ecog(self.id("ecog"), patient=self.ref, date=baseline, value=ecog))
         haemoglobin = ("http://loinc.org", "718-7", "Hemoglobin [Mass/volume] in Blood")
         self.add(
             r.observation_lab(
-                self.id("haemoglobin"), patient=self.ref, date=baseline, test=haemoglobin, value=12.1, unit="g/dL"
+                self.id("haemoglobin"),
+                patient=self.ref,
+                date=baseline,
+                test=haemoglobin,
+                value=12.1,
+                unit="g/dL",
             )
         )
         if surgery is not None:
             text = "Resection of retroperitoneal sarcoma"
-            self.add(r.procedure(self.id("surgery"), patient=self.ref, kind="SURGERY", date=surgery, text=text))
+            self.add(
+                r.procedure(self.id("surgery"), patient=self.ref, kind="SURGERY", date=surgery, text=text)
+            )
 
     def lesion(self, lesion: str, location: r.Code) -> None:
         """A lesion."""
@@ -118,63 +136,98 @@ class Patient:
         encounter = self.add(r.encounter(self.id(f"visit-{slug}"), patient=self.ref, start=date, label=visit))
         imaging = self.add(
             r.imaging_study(
-                self.id(f"scan-{slug}"), patient=self.ref, started=date, encounter=encounter,
+                self.id(f"scan-{slug}"),
+                patient=self.ref,
+                started=date,
+                encounter=encounter,
                 description="CT of chest, abdomen and pelvis",
             )
-        )  # fmt: skip
+        )
         made = []
         for lesion, facts in sizes.items():
             role: Any = "TARGET" if lesion.startswith("T") else None
             made.append(
                 self.add(
                     r.tumor_size(
-                        self.id(f"{slug}-{lesion.lower()}"), patient=self.ref, lesion=f"BodyStructure/{self.id(lesion.lower())}",
-                        date=date, encounter=encounter, imaging=imaging, role=role, **facts,
+                        self.id(f"{slug}-{lesion.lower()}"),
+                        patient=self.ref,
+                        lesion=f"BodyStructure/{self.id(lesion.lower())}",
+                        date=date,
+                        encounter=encounter,
+                        imaging=imaging,
+                        role=role,
+                        **facts,
                     )
                 )
-            )  # fmt: skip
+            )
         for lesion, facts in (states or {}).items():
             made.append(
                 self.add(
                     r.tumor_state(
-                        self.id(f"{slug}-{lesion.lower()}"), patient=self.ref, lesion=f"BodyStructure/{self.id(lesion.lower())}",
-                        date=date, encounter=encounter, imaging=imaging, **facts,
+                        self.id(f"{slug}-{lesion.lower()}"),
+                        patient=self.ref,
+                        lesion=f"BodyStructure/{self.id(lesion.lower())}",
+                        date=date,
+                        encounter=encounter,
+                        imaging=imaging,
+                        **facts,
                     )
                 )
-            )  # fmt: skip
+            )
         if response is not None:
             self.add(
                 r.investigator_response(
-                    self.id(f"{slug}-response"), patient=self.ref, date=date, response=response,
-                    condition=self.condition, encounter=encounter, derived_from=made,
+                    self.id(f"{slug}-response"),
+                    patient=self.ref,
+                    date=date,
+                    response=response,
+                    condition=self.condition,
+                    encounter=encounter,
+                    derived_from=made,
                 )
-            )  # fmt: skip
+            )
 
     def cycles(self, first: str, number: int, reduced_from: int | None = None) -> None:
-        """Cycles of 21 days: a course of anlotinib for 14 days and an infusion of camrelizumab on the first day."""
+        """Cycles of 21 days: anlotinib for 14 days, camrelizumab on the first day."""
         for cycle in range(1, number + 1):
             start = days(first, 21 * (cycle - 1))
             dose = 10 if reduced_from is not None and cycle >= reduced_from else 12
             self.add(
                 r.administration(
-                    self.id(f"anlotinib-{cycle}"), patient=self.ref, medication="Medication/six-anlotinib", start=start,
-                    end=days(start, 13), dose=dose, route="oral",
+                    self.id(f"anlotinib-{cycle}"),
+                    patient=self.ref,
+                    medication="Medication/six-anlotinib",
+                    start=start,
+                    end=days(start, 13),
+                    dose=dose,
+                    route="oral",
                 )
-            )  # fmt: skip
+            )
             drug = ("Camrelizumab", "SHR-1210", "卡瑞利珠单抗")[cycle % 3]
             self.add(
                 r.administration(
-                    self.id(f"camrelizumab-{cycle}"), patient=self.ref, drug=drug, start=start, dose=200,
+                    self.id(f"camrelizumab-{cycle}"),
+                    patient=self.ref,
+                    drug=drug,
+                    start=start,
+                    dose=200,
                     route="intravenous",
                 )
-            )  # fmt: skip
+            )
 
     def event(self, name: str, term: str, date: str, grade: int, **facts: Any) -> None:
         """An adverse event."""
         codes = [(r.MEDDRA, MEDDRA_CODES[term], term)] if term in MEDDRA_CODES else []
         self.add(
             r.adverse_event(
-                self.id(name), patient=self.ref, study=STUDY, term=term, date=date, grade=grade, codes=codes, **facts
+                self.id(name),
+                patient=self.ref,
+                study=STUDY,
+                term=term,
+                date=date,
+                grade=grade,
+                codes=codes,
+                **facts,
             )
         )
 
@@ -191,7 +244,14 @@ def mm(value: float, **more: Any) -> dict[str, Any]:
 def complete_response() -> Patient:
     """Two targets (one a node) and a non-target; all gone or normal from week 18."""
     p = Patient("six-cr", 1)
-    p.person("female", "1965-04-12", ("8858/3", "Dedifferentiated liposarcoma"), 2, "2021-02-01", surgery="2020-09-15")
+    p.person(
+        "female",
+        "1965-04-12",
+        ("8858/3", "Dedifferentiated liposarcoma"),
+        2,
+        "2021-02-01",
+        surgery="2020-09-15",
+    )
     p.lesion("T01", RETROPERITONEUM)
     p.lesion("T02", NODE)
     p.lesion("NT01", PERITONEUM)
@@ -211,8 +271,17 @@ def complete_response() -> Patient:
 def partial_response() -> Patient:
     """A lesion in cm, one too small to measure; progression at week 27; a death known to the month."""
     p = Patient("six-pr", 2)
-    p.person("male", "1958-11-03", ("8890/3", "Leiomyosarcoma"), 3, "2021-03-01", deceased="2022-03", surgery="2019-05-20",
-             end="2021-09-10", status="off-study")  # fmt: skip
+    p.person(
+        "male",
+        "1958-11-03",
+        ("8890/3", "Leiomyosarcoma"),
+        3,
+        "2021-03-01",
+        deceased="2022-03",
+        surgery="2019-05-20",
+        end="2021-09-10",
+        status="off-study",
+    )
     p.lesion("T01", RETROPERITONEUM)
     p.lesion("T02", LUNG)
     p.scan("Baseline", "2021-03-01", {"T01": mm(6.0, unit="cm"), "T02": mm(25)})
@@ -220,8 +289,15 @@ def partial_response() -> Patient:
     p.scan("Week 18", "2021-07-05", {"T01": mm(3.8, unit="cm"), "T02": mm(5, comparator="<")}, response="PR")
     p.scan("Week 27", "2021-09-06", {"T01": mm(5.5, unit="cm"), "T02": mm(5, comparator="<")}, response="PD")
     p.cycles("2021-03-02", 9, reduced_from=5)
-    p.event("hand-foot", "Palmar-plantar erythrodysesthesia syndrome", "2021-05-10", 3, resolved="2021-06-21",
-            causality="related", action="dose-reduced")  # fmt: skip
+    p.event(
+        "hand-foot",
+        "Palmar-plantar erythrodysesthesia syndrome",
+        "2021-05-10",
+        3,
+        resolved="2021-06-21",
+        causality="related",
+        action="dose-reduced",
+    )
     p.event("fatigue", "Fatigue", "2021-03-20", 2, resolved="2021-04-20")
     chemotherapy = r.medication_statement(
         p.id("chemotherapy"), patient=p.ref, drug="Doxorubicin", start="2021-10-01", end="2021-12-20"
@@ -240,13 +316,24 @@ def stable_disease() -> Patient:
     p.scan("Baseline", "2021-04-06", {"T01": mm(80)}, present)
     p.scan("Week 9", "2021-06-08", {"T01": mm(76)}, present, "SD")
     missed = r.tumor_size(
-        p.id("week18-t01"), patient=p.ref, lesion=f"BodyStructure/{p.id('t01')}", date="2021-08-10", value=None,
-        absent="not-performed", role="TARGET",
-    )  # fmt: skip
+        p.id("week18-t01"),
+        patient=p.ref,
+        lesion=f"BodyStructure/{p.id('t01')}",
+        date="2021-08-10",
+        value=None,
+        absent="not-performed",
+        role="TARGET",
+    )
     # The scan was not done at all: the reason stands on the Observation, not on a component.
     absent = missed.pop("component")[0]["dataAbsentReason"]
     p.add(missed | {"dataAbsentReason": absent})
-    p.scan("Week 27", "2021-10-12", {"T01": mm(78)}, {"NT01": {"state": None, "text": "im Wesentlichen unverändert"}}, "SD")
+    p.scan(
+        "Week 27",
+        "2021-10-12",
+        {"T01": mm(78)},
+        {"NT01": {"state": None, "text": "im Wesentlichen unverändert"}},
+        "SD",
+    )
     p.cycles("2021-04-07", 8)
     p.event("proteinuria", "Proteinuria", "2021-05", 1, outcome="ongoing")
     p.contact("2022-06-14")
@@ -256,8 +343,18 @@ def stable_disease() -> Patient:
 def progressive_disease() -> Patient:
     """Growth and a new lesion at the first scan; an event that was not related."""
     p = Patient("six-pd", 4)
-    p.person("male", "1949-01-21", ("8802/3", "Undifferentiated pleomorphic sarcoma"), 3, "2021-05-10",
-             deceased="2021-12-20", surgery="2020-12-01", end="2021-07-13", status="off-study", ecog=2)  # fmt: skip
+    p.person(
+        "male",
+        "1949-01-21",
+        ("8802/3", "Undifferentiated pleomorphic sarcoma"),
+        3,
+        "2021-05-10",
+        deceased="2021-12-20",
+        surgery="2020-12-01",
+        end="2021-07-13",
+        status="off-study",
+        ecog=2,
+    )
     p.lesion("T01", RETROPERITONEUM)
     p.lesion("NEW01", LIVER)
     p.scan("Baseline", "2021-05-10", {"T01": mm(50)})
@@ -271,12 +368,23 @@ def progressive_disease() -> Patient:
 def not_evaluable() -> Patient:
     """One target could not be evaluated at the only scan after baseline."""
     p = Patient("six-ne", 5)
-    p.person("female", "1980-10-09", ("9540/3", "Malignant peripheral nerve sheath tumour"), 2, "2021-06-01",
-             deceased="2021-08-15", surgery="2018-02-11", end="2021-08-15", status="off-study")  # fmt: skip
+    p.person(
+        "female",
+        "1980-10-09",
+        ("9540/3", "Malignant peripheral nerve sheath tumour"),
+        2,
+        "2021-06-01",
+        deceased="2021-08-15",
+        surgery="2018-02-11",
+        end="2021-08-15",
+        status="off-study",
+    )
     p.lesion("T01", RETROPERITONEUM)
     p.lesion("T02", LUNG)
     p.scan("Baseline", "2021-06-01", {"T01": mm(45), "T02": mm(30)})
-    p.scan("Week 9", "2021-08-03", {"T01": mm(0, absent="error") | {"value": None}, "T02": mm(28)}, response="NE")
+    p.scan(
+        "Week 9", "2021-08-03", {"T01": mm(0, absent="error") | {"value": None}, "T02": mm(28)}, response="NE"
+    )
     p.cycles("2021-06-02", 3)
     p.event("fatigue", "Fatigue", "2021-06-15", 1, outcome="ongoing")
     return p
@@ -285,7 +393,15 @@ def not_evaluable() -> Patient:
 def excluded() -> Patient:
     """One cycle only."""
     p = Patient("six-ex", 6)
-    p.person("male", "1990-03-17", ("8810/3", "Fibrosarcoma"), 2, "2021-07-01", status="withdrawn", end="2021-07-20")
+    p.person(
+        "male",
+        "1990-03-17",
+        ("8810/3", "Fibrosarcoma"),
+        2,
+        "2021-07-01",
+        status="withdrawn",
+        end="2021-07-20",
+    )
     p.lesion("T01", RETROPERITONEUM)
     p.scan("Baseline", "2021-07-01", {"T01": mm(40)})
     p.cycles("2021-07-02", 1)
@@ -296,16 +412,20 @@ def excluded() -> Patient:
 def bundles() -> dict[str, r.Resource]:
     """File name → transaction Bundle: what all share first, then the six patients."""
     study = r.research_study(
-        "six-study", identifier=("https://fhir-adapter.org/six/study", "SIX"),
+        "six-study",
+        identifier=("https://fhir-adapter.org/six/study", "SIX"),
         title="Six synthetic patients with retroperitoneal sarcoma",
-    )  # fmt: skip
+    )
     anlotinib = r.medication("six-anlotinib", name="盐酸安罗替尼胶囊")
     made = {"0-shared.json": r.bundle([study, anlotinib], id_="six-shared")}
     for number, build in enumerate(
-        (complete_response, partial_response, stable_disease, progressive_disease, not_evaluable, excluded), start=1
+        (complete_response, partial_response, stable_disease, progressive_disease, not_evaluable, excluded),
+        start=1,
     ):
         patient = build()
-        made[f"{number}-{patient.key.removeprefix('six-')}.json"] = r.bundle(patient.resources, id_=patient.key)
+        made[f"{number}-{patient.key.removeprefix('six-')}.json"] = r.bundle(
+            patient.resources, id_=patient.key
+        )
     return made
 
 

@@ -1,0 +1,262 @@
+"""The contract of every engine: resources of some subjects in; rows, dispositions and findings out.
+
+A partition holds all resources of its subjects and is mapped at once; what belongs to no subject (Medication,
+ResearchStudy) is shared and given to every partition. Rows are numbered per subject, so partitions need
+nothing of each other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from fhir_adapter.accounting import Disposition, Finding
+from fhir_adapter.assets import asset
+from fhir_adapter.datasets import metadata
+from fhir_adapter.errors import StudyFileError
+from fhir_adapter.mapping.domains.characteristics import characteristics
+from fhir_adapter.mapping.domains.context import Context, RawResource, Row
+from fhir_adapter.mapping.domains.demographics import demographics
+from fhir_adapter.mapping.domains.events import adverse_events
+from fhir_adapter.mapping.domains.exposure import exposure
+from fhir_adapter.mapping.domains.history import conditions, procedures
+from fhir_adapter.mapping.domains.subjects import name_subjects, research_subjects
+from fhir_adapter.mapping.domains.tumour import responses, tumours
+from fhir_adapter.mapping.domains.visits import visits
+from fhir_adapter.mapping.references import Head
+from fhir_adapter.mapping.terminology import Terminology, Unknown
+from fhir_adapter.mapping.views import CompiledView, load_view
+from fhir_adapter.mapping.which_count import Verdict, decode_head, own_output, verdict
+from fhir_adapter.study import Study
+
+__all__ = ["DOMAINS", "Part", "Plan", "map_partition", "view_names"]
+
+#: Datasets that the mapping makes.
+DOMAINS = ("DM", "MH", "SC", "TU", "TR", "RS", "EX", "CM", "AE", "PR", "SV", "DS")
+
+#: Types that belong to no patient.
+_SHARED = frozenset(
+    {"Medication", "ResearchStudy", "Group", "Organization", "Practitioner", "Location", "Device"}
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every partition is mapped by.
+
+    Attributes:
+        study: the study.
+        views: names of the views, sorted.
+        key: the site's HMAC key for USUBJID, None when every subject has an identifier.
+        candidates: `Patient/id` of the candidates (survivors).
+        survivors: merged patient → surviving patient.
+        study_keys: `ResearchStudy/id` of the study and its parts.
+    """
+
+    study: Study
+    views: tuple[str, ...]
+    key: bytes | None = None
+    candidates: frozenset[str] = frozenset()
+    survivors: Mapping[str, str] = field(default_factory=dict)
+    study_keys: frozenset[str] = frozenset()
+
+
+@dataclass
+class Part:
+    """What came of a partition; `subjects` are (PATKEY, USUBJID)."""
+
+    rows: dict[str, list[dict[str, Any]]]
+    subjects: list[tuple[str, str]]
+    dispositions: list[Disposition]
+    shared: list[Disposition]
+    findings: list[Finding]
+    unknown: Counter[Unknown]
+
+
+def view_names(study: Study) -> tuple[str, ...]:
+    """Names of the views that a study uses.
+
+    Raises:
+        StudyFileError: a view that does not ship.
+    """
+    shipped = sorted(path.stem for path in asset("mappings", "views").glob("*.json"))
+    wanted = study.mapping.views
+    if wanted is None:
+        return tuple(shipped)
+    missing = sorted(set(wanted) - set(shipped))
+    if missing:
+        raise StudyFileError(
+            f"no view {', '.join(missing)}", where="mapping.views", remedy=f"There are {', '.join(shipped)}."
+        )
+    return tuple(sorted(set(wanted)))
+
+
+@cache
+def _view(name: str) -> CompiledView:
+    return load_view(asset("mappings", "views", f"{name}.json"))
+
+
+def _subject_of(raw: RawResource, head: Head, survivors: Mapping[str, str]) -> str | None:
+    """The (surviving) patient that a resource is about."""
+    key = raw.subject or head.patient_key
+    if key is None or not key.startswith("Patient/"):
+        return None
+    return survivors.get(key, key)
+
+
+def _before_views(
+    resources: Sequence[RawResource], plan: Plan, read: Collection[str]
+) -> tuple[list[str | None], dict[int, tuple[str, str, str]]]:
+    """Subject of each resource, and why those that no view is run on are not."""
+    subjects: list[str | None] = []
+    said: dict[int, tuple[str, str, str]] = {}
+    for number, raw in enumerate(resources):
+        head = (
+            Verdict("quarantined", "unreadable", "$")
+            if getattr(raw, "unreadable", False)
+            else decode_head(raw.body)
+        )
+        if isinstance(head, Verdict):
+            subject = plan.survivors.get(raw.subject or "", raw.subject)
+            subjects.append(subject)
+            if raw.type not in read and head.reason == "shape":
+                said[number] = ("not-needed", "no-view", "")
+            elif subject is not None and subject not in plan.candidates:
+                said[number] = ("not-needed", "not-a-candidate", "")
+            else:
+                said[number] = (head.outcome, head.reason, head.path)
+            continue
+        subject = _subject_of(raw, head, plan.survivors)
+        subjects.append(subject)
+        why = _not_needed(raw, head, subject, plan, read)
+        if why is not None:
+            said[number] = ("not-needed", why, "")
+            continue
+        found = verdict(head, raw.body, preliminary=plan.study.mapping.preliminary)
+        if found is not None:
+            said[number] = (found.outcome, found.reason, found.path)
+    return subjects, said
+
+
+def _not_needed(
+    raw: RawResource, head: Head, subject: str | None, plan: Plan, read: Collection[str]
+) -> str | None:
+    """Reasons that need no look at the status."""
+    if own_output(head):
+        return "own-output"
+    if raw.type not in read:
+        return "no-view"
+    if raw.type == "Patient" and f"Patient/{raw.id}" in plan.survivors:
+        return "merged"
+    if raw.type in _SHARED:
+        return None
+    if subject is None:
+        return "no-subject"
+    return None if subject in plan.candidates else "not-a-candidate"
+
+
+def _tables(
+    resources: Sequence[RawResource], said: dict[int, tuple[str, str, str]], plan: Plan
+) -> dict[str, list[Row]]:
+    """Rows of every view over the resources that count; a resource that a view fails on is quarantined."""
+    of_type: dict[str, list[int]] = {}
+    for number, raw in enumerate(resources):
+        if number not in said:
+            of_type.setdefault(raw.type, []).append(number)
+    tables: dict[str, list[Row]] = {}
+    for name in plan.views:
+        view = _view(name)
+        numbers = of_type.get(view.resource, [])
+        if not numbers:
+            continue
+        result = view.run([resources[number].body for number in numbers])
+        for failure in result.failures:
+            said.setdefault(numbers[failure.index], ("quarantined", failure.code, failure.json_path))
+        names = list(result.columns)
+        rows: list[Row] = []
+        for position, values in zip(
+            result.row_resource, zip(*result.columns.values(), strict=True), strict=True
+        ):
+            row = Row(zip(names, values, strict=True))
+            row.view = name
+            row.resource = numbers[position]
+            rows.append(row)
+        tables[name] = rows
+    return tables
+
+
+def _number(rows: dict[str, list[dict[str, Any]]]) -> None:
+    """Numbers the rows of each subject (`--SEQ`), in an order that does not depend on how they arrived."""
+    for domain, found in rows.items():
+        keys = [key for key in metadata()[domain].keys if not key.endswith("SEQ")]
+        found.sort(
+            key=lambda row: (*(str(row.get(key) or "") for key in keys), row["SRCREF"], row["SRCVIEW"])
+        )
+        counts: Counter[str] = Counter()
+        for row in found:
+            counts[row["USUBJID"]] += 1
+            row[f"{domain}SEQ"] = counts[row["USUBJID"]]
+
+
+def map_partition(resources: Iterable[RawResource], shared: Iterable[RawResource], plan: Plan) -> Part:
+    """Maps all resources of some subjects.
+
+    Args:
+        resources: of the partition's subjects, in any order.
+        shared: resources of no subject, the same for every partition.
+        plan: what to map by.
+
+    Returns:
+        Rows of each domain (numbered, not yet in the datasets' form), the subjects, one disposition per
+        resource, dispositions of the shared resources as this partition saw them, findings, and unknown
+        codes by number.
+
+    Raises:
+        SiteFileError: a subject without identifier, and no key.
+    """
+    own = sorted(resources, key=lambda raw: (raw.type, raw.id, raw.sequence))
+    common = sorted(shared, key=lambda raw: (raw.type, raw.id, raw.sequence))
+    everything = [*own, *common]
+    read = {_view(name).resource for name in plan.views}
+    subjects, said = _before_views(everything, plan, read)
+    tables = _tables(everything, said, plan)
+    terminology = Terminology(plan.study.mapping.concepts)
+    context = Context(
+        study=plan.study,
+        terminology=terminology,
+        resources=everything,
+        keys=[f"{raw.type}/{raw.id}" for raw in everything],
+        subjects=subjects,
+        tables=tables,
+        said=said,
+    )
+    present = sorted({key for key in subjects if key is not None and key in plan.candidates})
+    enrolled = research_subjects(context, plan.study_keys)
+    context.usubjid.update(name_subjects(context, present, enrolled, plan.key))
+    visits(context)
+    demographics(context, enrolled)
+    conditions(context)
+    procedures(context)
+    characteristics(context)
+    tumours(context)
+    responses(context)
+    exposure(context)
+    adverse_events(context)
+    _number(context.rows)
+    for number, (outcome, reason, path) in said.items():
+        if outcome == "quarantined" and not any(
+            item.resource == context.keys[number] and item.code == reason for item in context.findings
+        ):
+            context.finding(reason, "a resource that cannot be used", number, {"path": path})
+    dispositions = [context.disposition(number) for number in range(len(everything))]
+    return Part(
+        rows=context.rows,
+        subjects=sorted(context.usubjid.items()),
+        dispositions=dispositions[: len(own)],
+        shared=dispositions[len(own) :],
+        findings=context.findings,
+        unknown=terminology.unknown,
+    )

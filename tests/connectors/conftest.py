@@ -1,0 +1,193 @@
+"""A small FHIR server to test against: it searches what it is given, and can be told to misbehave."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from fhir_adapter.connectors import PullReport, plan_from_study, pull
+from fhir_adapter.landing import Landing
+from fhir_adapter.site import Site
+
+NOW = dt.datetime(2024, 5, 1, 12, 0, tzinfo=dt.UTC)
+STUDY = {"research_study": {"system": "urn:test", "value": "S1"}}
+TYPES = ["Patient", "Observation", "MedicationAdministration", "Medication"]
+
+
+def fhir(body: Any, status: int = 200, **headers: str) -> Response:
+    """A response with a FHIR body."""
+    return Response(json.dumps(body), status, headers, content_type="application/fhir+json")
+
+
+class StubFhir:
+    """A FHIR server over a dict of resources."""
+
+    def __init__(self, base: str) -> None:
+        self.base = base
+        self.now = NOW
+        self.resources: dict[tuple[str, str], dict[str, Any]] = {}
+        self.deleted: set[tuple[str, str]] = set()
+        self.requests: list[Request] = []
+        self.types: list[str] = []
+        self.before: Callable[[Request], Response | None] = lambda request: None
+        self.change_bundle: Callable[[Request, dict[str, Any]], None] = lambda request, bundle: None
+        self.counts: Callable[[str, int], int | None] = lambda type_, number: number
+
+    def put(self, type_: str, id_: str, **content: Any) -> None:
+        """Writes a resource, with its next version and the server's time."""
+        before = self.resources.get((type_, id_))
+        version = int(before["meta"]["versionId"]) + 1 if before else 1
+        meta = {**content.pop("meta", {}), "versionId": str(version), "lastUpdated": self.now.isoformat()}
+        self.resources[(type_, id_)] = {"resourceType": type_, "id": id_, "meta": meta, **content}
+
+    def delete(self, type_: str, id_: str) -> None:
+        """Deletes a resource."""
+        del self.resources[(type_, id_)]
+        self.deleted.add((type_, id_))
+
+    def enrol(self, *patients: str) -> None:
+        """Writes patients who take part in study S1, each with one Observation."""
+        self.put("ResearchStudy", "s1", identifier=[{"system": "urn:test", "value": "S1"}])
+        for name in patients:
+            self.put("Patient", name)
+            self.put("ResearchSubject", f"rs-{name}", study={"reference": "ResearchStudy/s1"},
+                     individual={"reference": f"Patient/{name}"})  # fmt: skip
+            self.observe(f"o-{name}", name)
+
+    def observe(self, id_: str, patient: str, **content: Any) -> None:
+        """Writes an Observation."""
+        self.put("Observation", id_, subject={"reference": f"Patient/{patient}"}, **content)
+
+    def searches(self, type_: str) -> list[dict[str, str]]:
+        """Parameters of the searches for a type, counts left out."""
+        return [
+            dict(request.args)
+            for request in self.requests
+            if request.path.endswith(f"/{type_}") and "_summary" not in request.args
+        ]
+
+    def __call__(self, request: Request) -> Response:
+        """Answers a request."""
+        self.requests.append(request)
+        answer = self.before(request)
+        if answer is not None:
+            return answer
+        parts = request.path.removeprefix("/fhir/").split("/")
+        if parts == ["metadata"]:
+            return fhir(
+                {
+                    "resourceType": "CapabilityStatement",
+                    "fhirVersion": "4.0.1",
+                    "software": {"name": "Stub", "version": "1"},
+                    "rest": [{"resource": [{"type": type_} for type_ in self.types]}],
+                }
+            )
+        if len(parts) == 2:
+            found = self.resources.get((parts[0], parts[1]))
+            gone = 410 if (parts[0], parts[1]) in self.deleted else 404
+            return fhir(found) if found else fhir({"resourceType": "OperationOutcome"}, gone)
+        return self.search(request, parts[0])
+
+    def search(self, request: Request, type_: str) -> Response:
+        """Answers a search, in pages of `_count`."""
+        found = [r for (t, _), r in sorted(self.resources.items()) if t == type_ and self.matches(r, request)]
+        if request.args.get("_summary") == "count":
+            return fhir(
+                {"resourceType": "Bundle", "type": "searchset", "total": self.counts(type_, len(found))}
+            )
+        size, start = int(request.args["_count"]), int(request.args.get("start", 0))
+        links = [{"relation": "self", "url": request.url}]
+        if start + size < len(found):
+            query = "&".join(f"{k}={v}" for k, v in request.args.items() if k != "start")
+            links.append({"relation": "next", "url": f"{self.base}/{type_}?{query}&start={start + size}"})
+        bundle = {
+            "resourceType": "Bundle",
+            "type": "searchset",
+            "meta": {"lastUpdated": self.now.isoformat()},
+            "total": self.counts(type_, len(found)),
+            "link": links,
+            "entry": [{"resource": r, "search": {"mode": "match"}} for r in found[start : start + size]],
+        }
+        self.change_bundle(request, bundle)
+        return fhir(bundle)
+
+    @staticmethod
+    def matches(resource: dict[str, Any], request: Request) -> bool:
+        """Whether a resource satisfies the search."""
+        for name, value in request.args.items():
+            values = value.split(",")
+            if name == "_id" and resource["id"] not in values:
+                return False
+            if name in {"patient", "subject", "individual", "study"}:
+                part = resource.get(name) or resource.get("subject") or {}
+                if part.get("reference") not in values:
+                    return False
+            if name == "identifier":
+                tokens = [f"{i['system']}|{i['value']}" for i in resource.get("identifier", [])]
+                if not set(tokens) & set(values):
+                    return False
+            if name == "_lastUpdated":
+                edge = dt.datetime.fromisoformat(value.removeprefix("ge"))
+                if dt.datetime.fromisoformat(resource["meta"]["lastUpdated"]) < edge:
+                    return False
+        return True
+
+
+@pytest.fixture
+def stub(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> StubFhir:
+    """The server, on loopback, without resources."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    server = StubFhir(httpserver.url_for("/fhir"))
+    httpserver.expect_request(re.compile(".*")).respond_with_handler(server)
+    return server
+
+
+@pytest.fixture
+def make_site(tmp_path: Path) -> Callable[..., Site]:
+    """Makes a site that waits for nothing."""
+
+    def make(url: str, **changes: Any) -> Site:
+        return Site.model_validate(
+            {
+                "id": "stub",
+                "source": {"kind": "rest", "url": url},
+                "retry": {"attempts": 2, "max_wait_s": 0, "timeout_s": 5},
+                "page_size": 2,
+                "concurrency": 2,
+                "state_dir": tmp_path / "state",
+                **changes,
+            }
+        )
+
+    return make
+
+
+@pytest.fixture
+def run(stub: StubFhir, make_site: Callable[..., Site]) -> Callable[..., PullReport]:
+    """Pulls study S1 from the server."""
+
+    def go(*, full: bool = False, candidates: Any = STUDY, types: Any = TYPES, **changes: Any) -> PullReport:
+        site = make_site(changes.pop("url", stub.base), **changes)
+        with Landing.open(site.landing_dir) as landing:
+            return pull(site, plan_from_study(candidates, types), landing, full=full)
+
+    return go
+
+
+@pytest.fixture
+def landed(tmp_path: Path) -> Callable[[], list[str]]:
+    """What is current in the landing, as `Type/id`."""
+
+    def names() -> list[str]:
+        with Landing.open(tmp_path / "state" / "stub", read_only=True) as landing:
+            return [f"{item.type}/{item.id}" for item in landing.current()]
+
+    return names

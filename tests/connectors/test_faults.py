@@ -1,0 +1,258 @@
+"""What a server may do wrong, and what the operator is told: the class of the error says the exit status."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from werkzeug import Request, Response
+
+from fhir_adapter.errors import (
+    AdapterError,
+    SourceIncomplete,
+    SourceNotFhir,
+    SourceRefused,
+    SourceUnreachable,
+)
+
+
+def fhir(body: Any, status: int = 200) -> Response:
+    """A response with a FHIR body."""
+    return Response(json.dumps(body), status, content_type="application/fhir+json")
+
+
+HTML = Response("<html><body>Login</body></html>", content_type="text/html")
+
+
+def broken() -> Response:
+    """A response that ends before its Content-Length."""
+    return Response(iter([b"{"]), headers={"Content-Length": "1000", "Connection": "close"})
+
+
+def only(path: str, answer: Response | Callable[[], Response], *, times: int = 10**6) -> Any:
+    """Answers requests for a path in its own way, so many times; counts are left alone."""
+    left = [times]
+
+    def before(request: Request) -> Response | None:
+        if request.path.endswith(path) and "_summary" not in request.args and left[0] > 0:
+            left[0] -= 1
+            return answer if isinstance(answer, Response) else answer()
+        return None
+
+    return before
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "words"),
+    [
+        (401, SourceRefused, "does not accept our credential"),
+        (403, SourceRefused, "does not allow us this"),
+        (404, SourceRefused, "nothing at the base URL"),
+        (429, SourceUnreachable, "goes on answering 429"),
+        (500, SourceUnreachable, "goes on answering 500"),
+        (503, SourceUnreachable, "goes on answering 503"),
+    ],
+)
+def test_status_of_the_base(stub: Any, run: Any, status: int, error: type[AdapterError], words: str) -> None:
+    """Each status has its error class; nothing lands."""
+    stub.enrol("a")
+    stub.before = only("/metadata", Response("no", status))
+    with pytest.raises(error, match=words):
+        run()
+
+
+def test_server_down(run: Any) -> None:
+    """A port where nobody listens is a source that is not reachable."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/fhir"
+    with pytest.raises(SourceUnreachable, match="there is no connection") as caught:
+        run(url=url)
+    assert caught.value.exit_status == 20
+
+
+def test_html_instead_of_json(stub: Any, run: Any) -> None:
+    """A login page with status 200 is not FHIR."""
+    stub.before = only("/metadata", HTML)
+    with pytest.raises(SourceNotFhir, match="HTML or XML, not JSON") as caught:
+        run()
+    assert caught.value.exit_status == 22
+
+
+@pytest.mark.parametrize("body", [{"hello": "world"}, {"resourceType": "Patient", "id": "x"}])
+def test_json_that_is_no_fhir_server(stub: Any, run: Any, body: Any) -> None:
+    """Any JSON is not a CapabilityStatement."""
+    stub.before = only("/metadata", fhir(body))
+    with pytest.raises(SourceNotFhir, match="no CapabilityStatement"):
+        run()
+
+
+def test_another_fhir_version(stub: Any, run: Any) -> None:
+    """A DSTU2 or STU3 server is refused before anything lands."""
+    stub.before = only("/metadata", fhir({"resourceType": "CapabilityStatement", "fhirVersion": "3.0.2"}))
+    with pytest.raises(SourceNotFhir, match=r"speaks FHIR 3\.0\.2"):
+        run()
+
+
+def test_a_short_outage_is_borne(stub: Any, run: Any) -> None:
+    """One 503 with Retry-After is retried and leaves no trace."""
+    stub.enrol("a")
+    stub.before = only("/Observation", Response("", 503, {"Retry-After": "3600"}), times=1)
+    assert run().received["Observation"] == 1
+
+
+@pytest.mark.parametrize("value", ["Wed, 21 Oct 2125 07:28:00 GMT", "soon", "-1"])
+def test_retry_after_in_any_form(stub: Any, run: Any, value: str) -> None:
+    """Retry-After as a date in a hundred years, or as nonsense, is held to the ceiling and no error."""
+    stub.enrol("a")
+    stub.before = only("/Observation", Response("", 429, {"Retry-After": value}), times=1)
+    assert run().received["Observation"] == 1
+
+
+def test_page_that_is_cut(stub: Any, run: Any, landed: Any) -> None:
+    """A page that ends too early is asked for again; if it stays so the pull ends without a mark."""
+    stub.enrol("a")
+    cut = json.dumps({"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "Observation"}}]})[
+        :-9
+    ]
+    stub.before = only("/Observation", Response(cut, content_type="application/fhir+json"))
+    with pytest.raises(SourceNotFhir, match="JSON that is cut short") as caught:
+        run()
+    assert caught.value.where.endswith("/fhir/Observation?patient,_count")
+    assert "Observation/o-a" not in landed()
+    stub.before = only("/Observation", Response(cut, content_type="application/fhir+json"), times=1)
+    assert run().received["Observation"] == 1
+
+
+def test_answer_that_breaks_off_is_asked_for_again(stub: Any, run: Any) -> None:
+    """A body shorter than its Content-Length is asked for again."""
+    stub.enrol("a")
+    stub.before = only("/Observation", broken, times=1)
+    assert run().received["Observation"] == 1
+
+
+def test_answer_that_always_breaks_off(stub: Any, run: Any) -> None:
+    """An answer that never comes whole ends the pull as incomplete."""
+    stub.enrol("a")
+    stub.before = only("/Observation", broken)
+    with pytest.raises(SourceIncomplete, match="broke off 2 times"):
+        run()
+
+
+def test_gzip_bomb_costs_a_bounded_amount(stub: Any, run: Any) -> None:
+    """A small answer that unpacks to more than max_page_bytes is given up at that size."""
+    stub.enrol("a")
+    bomb = gzip.compress(b" " * 50_000_000)
+    stub.before = only("/Observation", Response(bomb, headers={"Content-Encoding": "gzip"}))
+    with pytest.raises(SourceNotFhir, match=r"longer than max_page_bytes \(100000\)"):
+        run(max_page_bytes=100_000)
+
+
+def test_nesting_without_end(stub: Any, run: Any) -> None:
+    """JSON nested a million deep is not FHIR; nothing breaks."""
+    stub.enrol("a")
+    stub.before = only("/Observation", Response('{"a":' * 1_000_000, content_type="application/json"))
+    with pytest.raises(SourceNotFhir):
+        run()
+
+
+def test_error_of_a_search_says_its_codes_and_no_texts(stub: Any, run: Any) -> None:
+    """Of an OperationOutcome the message has severity and code; its text may quote what was asked."""
+    stub.enrol("a")
+    issue = {"severity": "error", "code": "processing", "diagnostics": "Patient/secret"}
+    stub.before = only("/Observation", fhir({"resourceType": "OperationOutcome", "issue": [issue]}, 400))
+    with pytest.raises(SourceNotFhir, match=r"answers 400 \(error processing\)") as caught:
+        run()
+    assert "secret" not in str(caught.value)
+    assert "Patient/a" not in str(caught.value)
+
+
+def test_unreadable_entries_are_kept_and_counted(stub: Any, run: Any, landed: Any) -> None:
+    """An entry without id lands as unreadable; an odd subject or meta leaves a resource readable."""
+    stub.enrol("a")
+
+    def change(request: Request, bundle: dict[str, Any]) -> None:
+        if request.path.endswith("/Observation"):
+            bundle["entry"] += [
+                {"resource": {"resourceType": "Observation"}},
+                {"resource": {"resourceType": "Observation", "id": "odd", "meta": "x", "subject": ["y"]}},
+            ]
+
+    stub.change_bundle = change
+    stub.counts = lambda type_, number: number + 2 if type_ == "Observation" else number
+    report = run(page_size=50)
+    assert report.unreadable == 1
+    assert "Observation/odd" in landed()
+
+
+def test_outcome_among_results_is_a_finding(stub: Any, run: Any) -> None:
+    """An OperationOutcome in a searchset, with or without its mode, is no match and is told."""
+    stub.enrol("a")
+    outcome = {
+        "resourceType": "OperationOutcome",
+        "issue": [{"severity": "warning", "code": "informational"}],
+    }
+
+    def change(request: Request, bundle: dict[str, Any]) -> None:
+        if request.path.endswith("/Observation"):
+            bundle["entry"] += [{"resource": outcome}, {"resource": outcome, "search": {"mode": "outcome"}}]
+
+    stub.change_bundle = change
+    report = run()
+    assert [(f.code, f.number) for f in report.findings] == [("server-note", 2)]
+    assert report.received["Observation"] == 1
+
+
+def test_included_resources_land_and_are_not_counted_as_matches(stub: Any, run: Any, landed: Any) -> None:
+    """What a server includes on its own account lands, and the count still agrees."""
+    stub.enrol("a")
+
+    def change(request: Request, bundle: dict[str, Any]) -> None:
+        if request.path.endswith("/Observation"):
+            bundle["entry"].append(
+                {"resource": {"resourceType": "Device", "id": "d"}, "search": {"mode": "include"}}
+            )
+
+    stub.change_bundle = change
+    run()
+    assert "Device/d" in landed()
+
+
+@pytest.mark.parametrize("policy", ["fail", "finding"])
+def test_count_that_differs(stub: Any, run: Any, policy: str) -> None:
+    """A server that has more than it sends ends the pull, or is a finding, as the site says."""
+    stub.enrol("a")
+    stub.counts = lambda type_, number: number + 7 if type_ == "Observation" else number
+    if policy == "fail":
+        with pytest.raises(SourceIncomplete, match="counts 8 Observation, 1 came"):
+            run()
+        return
+    report = run(on_difference="finding")
+    assert [(d.type, d.expected, d.received) for d in report.differences] == [("Observation", 8, 1)]
+    assert [finding.code for finding in report.findings] == ["count-differs"]
+
+
+def test_server_without_counts(stub: Any, run: Any) -> None:
+    """Where neither _summary=count nor Bundle.total says a number, that is a finding and not an error."""
+    stub.enrol("a")
+    stub.counts = lambda type_, number: None if type_ == "Observation" else number
+    assert [finding.code for finding in run().findings] == ["no-count"]
+
+
+def test_more_than_max_resources(stub: Any, run: Any) -> None:
+    """A source that sends more than the site allows is stopped."""
+    stub.enrol("a", "b", "c")
+    with pytest.raises(SourceIncomplete, match="max_resources"):
+        run(max_resources=5)
+
+
+def test_last_updated_not_supported(stub: Any, run: Any) -> None:
+    """A server that does not know _lastUpdated (400) is asked for everything instead."""
+    stub.enrol("a")
+    run()
+    stub.before = lambda request: Response("{}", 400) if "_lastUpdated" in request.args else None
+    assert run().received["Observation"] == 1

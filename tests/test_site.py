@@ -1,0 +1,135 @@
+"""The site file: what it may say, and how a mistake is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fhir_adapter.errors import SiteFileError
+from fhir_adapter.site import Site, load_site, origin
+
+WHOLE = """
+id: clinic-a
+source: {kind: rest, url: "https://fhir.example/r4/"}
+auth: {kind: bearer, token_file: secrets/token}
+tls: {ca_file: ca.pem}
+allowed_hosts: [files.example]
+aliases: ["http://inner:8080"]
+retry: {attempts: 3, max_wait_s: 10, timeout_s: 20}
+page_size: 1000
+write_back: {policy: allowed, url: "https://results.example/r4"}
+identity: {key_file: secrets/hmac}
+on_difference: finding
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    """Writes a site file."""
+    path = tmp_path / "site.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_whole_file(tmp_path: Path) -> None:
+    """Settings are read; files are relative to the site file, the state to the working directory."""
+    site = load_site(write(tmp_path, WHOLE))
+    assert site.source.url == "https://fhir.example/r4"
+    assert site.auth.token_file == tmp_path / "secrets" / "token"
+    assert site.tls.ca_file == tmp_path / "ca.pem"
+    assert site.identity.key_file == tmp_path / "secrets" / "hmac"
+    assert site.landing_dir == Path("state/clinic-a")
+    assert site.aliases == ["http://inner:8080"]
+    assert (site.retry.attempts, site.page_size, site.on_difference) == (3, 1000, "finding")
+
+
+def test_defaults_are_careful(tmp_path: Path) -> None:
+    """Without a word on it nothing is written back, a difference fails, and no other host is asked."""
+    site = load_site(write(tmp_path, "id: a\nsource: {kind: files, path: in}\n"))
+    assert site.source.path == tmp_path / "in"
+    assert site.write_back.policy == "forbidden"
+    assert (site.on_difference, site.allowed_hosts, site.auth.kind) == ("fail", [], "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id: a\nsource: {kind: files, path: in}\npage_siez: 3\n", "site.yaml:3: page_siez: unknown field"),
+        ("id: a\nsource:\n  kind: rest\n  urll: x\n", "site.yaml:4: source.urll: unknown field"),
+        ("id: A/B\nsource: {kind: files, path: in}\n", "site.yaml:1: id: String should match"),
+        (
+            "id: a\nsource: {kind: rest}\n",
+            "site.yaml:2: source: Value error, a source of kind rest has a url",
+        ),
+        ("id: a\nsource: {kind: files, path: in}\nconcurrency: 99\n", "site.yaml:3: concurrency:"),
+        ("id: a\n", "site.yaml:1: source: Field required"),
+        ("id: a\nid: b\n", "site.yaml:2: not YAML"),
+        ("id: [a\n", "site.yaml:2: not YAML"),
+        ("- a\n", "a site file is a mapping"),
+        ("", "a site file is a mapping"),
+    ],
+)
+def test_mistakes_name_file_and_line(tmp_path: Path, text: str, message: str) -> None:
+    """Each problem has file, line and field."""
+    with pytest.raises(SiteFileError) as caught:
+        load_site(write(tmp_path, text))
+    assert message in str(caught.value)
+    assert caught.value.exit_status == 11
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "auth: {kind: bearer, token: s3cret}",
+        "auth: {kind: basic, user_env: U, password: s3cret}",
+        "auth: {kind: bearer}",
+        "auth: {kind: basic, user_env: U, password_env: P, password_file: f}",
+        "auth: {kind: none, token_env: T}",
+        "tls: {client_key: k}",
+        "write_back: {url: 'https://u:s3cret@x.example/fhir'}",
+        "write_back: {url: 'https://x.example/fhir?token=s3cret'}",
+        "write_back: {url: 'ftp://x.example'}",
+        "aliases: [inner]",
+    ],
+)
+def test_secrets_and_half_settings_are_refused(tmp_path: Path, text: str) -> None:
+    """A credential in the file, or half of one, is an error whose message does not repeat it."""
+    with pytest.raises(SiteFileError) as caught:
+        load_site(write(tmp_path, f"id: a\nsource: {{kind: files, path: in}}\n{text}\n"))
+    assert "site.yaml:3" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    """A site file that is not there is an error of the site file."""
+    with pytest.raises(SiteFileError, match="cannot be read"):
+        load_site(tmp_path / "none.yaml")
+
+
+def test_another_source() -> None:
+    """--source keeps the credential only for its origin, and lands elsewhere."""
+    site = Site.model_validate(
+        {
+            "id": "a",
+            "source": {"kind": "rest", "url": "https://x.example/r4"},
+            "auth": {"kind": "bearer", "token_env": "T"},
+        }
+    )
+    assert site.with_source("https://x.example/r4/") == site
+    near, far, files = (
+        site.with_source(text) for text in ("https://x.example/r5", "https://y.example/r4", "folder")
+    )
+    assert [item.auth.kind for item in (near, far, files)] == ["bearer", "none", "none"]
+    assert len({site.landing_dir, near.landing_dir, far.landing_dir, files.landing_dir}) == 4
+    assert (files.source.kind, files.source.path) == ("files", Path("folder"))
+    with pytest.raises(SiteFileError, match="must not carry a user"):
+        site.with_source("https://u:p@x.example")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [("HTTPS://A.example/x", "https://a.example:443"), ("http://a.example:8080", "http://a.example:8080")],
+)
+def test_origin(url: str, expected: str) -> None:
+    """An origin is scheme, host in lower case, and port."""
+    assert origin(url) == expected
