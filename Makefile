@@ -24,7 +24,7 @@ demo: .venv/.run ## Run the reference study on its synthetic cohort, without a s
 	$(BIN)/fhir-adapter demo --out demo-out
 
 demo-hapi: .venv/.run ## The same on a HAPI FHIR server that is started and stopped here, with write-back
-	$(PYTHON) $(SERVER) -- $(BIN)/fhir-adapter demo --server '{base}' --out demo-out/hapi
+	$(BIN)/python $(SERVER) -- $(BIN)/fhir-adapter demo --server '{base}' --out demo-out/hapi
 
 test: system lint ## Lint, then every test but the long ones
 	$(BIN)/pytest -m "not soak"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,33 +59,34 @@ def select_analysed(frames: Frames, cohort: Cohort, refused: pd.Series[bool]) ->
     """
     adsl = frames["ADSL"]
     treated = adsl["TRTSDT"].notna()
-    excluded = pd.Series(np.where(refused, CONSENT, None), index=adsl.index, dtype="object")
+    excluded = _text(refused, CONSENT)
     for exclusion in cohort.exclusions:
         holds = evaluate(exclusion.condition, frames, "ADSL") & treated & excluded.isna()
         excluded = excluded.mask(holds, exclusion.id)
-    analysed = _yes(treated & excluded.isna())
+    analysed = _text(treated & excluded.isna(), "Y")
     return pd.DataFrame({"EXCLID": excluded, "ANALFL": analysed})
 
 
 def flag_analysis_sets(frames: Frames, sets: list[AnalysisSet]) -> pd.DataFrame:
-    """The flag variable of each analysis set: Y for the analysed subjects (ANALFL) that satisfy its
-    condition.
+    """The flag of each analysis set: Y for the analysed (ANALFL) that satisfy its condition.
 
     Raises:
         StudyFileError: a condition names a dataset or variable that is not there.
     """
     adsl = frames["ADSL"]
-    flags: dict[str, pd.Series[object]] = {}
+    flags: dict[str, pd.Series[Any]] = {}
     for item in sets:
         inside = adsl["ANALFL"].eq("Y")
         if item.condition is not None:
             inside &= evaluate(item.condition, frames, "ADSL")
-        flags[item.flag] = _yes(inside)
+        flags[item.flag] = _text(inside, "Y")
     return pd.DataFrame(flags, index=adsl.index)
 
 
-def _yes(condition: pd.Series[bool]) -> pd.Series[object]:
-    return pd.Series(np.where(condition, "Y", None), index=condition.index, dtype="object")
+def _text(condition: pd.Series[bool], text: str) -> pd.Series[Any]:
+    values = np.full(len(condition), None, dtype=object)
+    values[condition.to_numpy(dtype=bool)] = text
+    return pd.Series(values, index=condition.index)
 
 
 def flow_steps(adsl: pd.DataFrame, cohort: Cohort) -> list[FlowStep]:

@@ -156,7 +156,7 @@ class Run:
             mapped = map_resources(resources, self.study, key=_identity_key(self.site))
             landed = landing.counts(sequence)
             aside = [_set_aside(item) for item in landing.left_out(sequence)]
-            broken = {("", item.id): item.body for item in landing.unreadable(sequence)}
+            broken = {(item.type, item.id): item.body for item in landing.unreadable(sequence)}
             dispositions = [*mapped.dispositions, *aside]
             bodies = {(item.type, item.id): item.body for item in resources} | broken
             for name, frame in mapped.datasets.items():

@@ -393,7 +393,7 @@ class Published(_Model):
     """A published value, to stand beside the computed one."""
 
     result: str = Field(description="Id of the computed result.")
-    value: float | str | None
+    value: int | float | str | None
     digits: int | None = Field(default=None, description="Decimals printed; default: those of the value.")
     where: str = Field(default="", description="Where it is printed.")
 

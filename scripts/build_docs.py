@@ -178,7 +178,11 @@ def _fields(schema: dict[str, Any]) -> str:
     rows: list[tuple[str, ...]] = []
     for name, field in schema.get("properties", {}).items():
         default = "required" if name in required else ""
-        if name not in required and field.get("default") not in (None, [], {}, ""):
+        if (
+            name not in required
+            and not isinstance(field.get("default"), dict | None)
+            and field["default"] not in ([], "")
+        ):
             default = f"`{json.dumps(field['default'], ensure_ascii=False)}`"
         rows.append((f"`{name}`", _type_name(field), default, field.get("description", "")))
     return _table(("Field", "Type", "Default", "Meaning"), rows) if rows else "No fields of its own.\n"

@@ -126,11 +126,27 @@ def _round(value: float) -> float:
 
 
 def _measure(
-    tables: Tables, subject: str, date: str, lesion: str, value: float | None, rng: random.Random, *, absent: str = ""
+    tables: Tables,
+    subject: str,
+    date: str,
+    lesion: str,
+    value: float | None,
+    rng: random.Random,
+    *,
+    absent: str = "",
 ) -> None:
     """One measurement row; a fifth of them in cm, a tiny remnant as `< 5 mm`."""
     if value is None:
-        tables.add("measurements", subject=subject, date=date, lesion=lesion, value="", unit="", comparator="", absent=absent)
+        tables.add(
+            "measurements",
+            subject=subject,
+            date=date,
+            lesion=lesion,
+            value="",
+            unit="",
+            comparator="",
+            absent=absent,
+        )
         return
     if 0 < value < 5:
         row = {"value": "5", "unit": "mm", "comparator": "<"}
@@ -170,11 +186,22 @@ def _scans(tables: Tables, row: dict[str, str], base: dt.date, rng: random.Rando
     relative = _relative(best, days, event, mode, rng)
     non_target = mode == "non-target" or best == "CR" or rng.random() < 0.5
     for name, place, _, node in targets:
-        tables.add("lesions", subject=subject, lesion=name, role="TARGET", location=place, node="Y" if node else "")
+        tables.add(
+            "lesions", subject=subject, lesion=name, role="TARGET", location=place, node="Y" if node else ""
+        )
     if non_target:
-        tables.add("lesions", subject=subject, lesion="NT01", role="NON-TARGET", location="Peritoneum", node="")
+        tables.add(
+            "lesions", subject=subject, lesion="NT01", role="NON-TARGET", location="Peritoneum", node=""
+        )
     if mode == "new":
-        tables.add("lesions", subject=subject, lesion="NEW01", role="NEW", location=rng.choice(["Liver", "Lung"]), node="")
+        tables.add(
+            "lesions",
+            subject=subject,
+            lesion="NEW01",
+            role="NEW",
+            location=rng.choice(["Liver", "Lung"]),
+            node="",
+        )
     modality = rng.choice(["CT", "CT", "CT", "MRI"])
 
     def scan(day: int, label: str) -> str:
@@ -209,7 +236,15 @@ def _scans(tables: Tables, row: dict[str, str], base: dt.date, rng: random.Rando
             if final and event and mode == "growth":
                 value = max(value, 1.0)
             if gap and index == 0:
-                _measure(tables, subject, date, name, None, rng, absent="not-performed" if number % 2 else "unknown")
+                _measure(
+                    tables,
+                    subject,
+                    date,
+                    name,
+                    None,
+                    rng,
+                    absent="not-performed" if number % 2 else "unknown",
+                )
                 total = None
                 continue
             if total is not None:
@@ -243,7 +278,9 @@ def _scans(tables: Tables, row: dict[str, str], base: dt.date, rng: random.Rando
     return days
 
 
-def _doses(tables: Tables, subject: str, first: dt.date, cycles: int, latest: dt.date, rng: random.Random) -> list[dt.date]:
+def _doses(
+    tables: Tables, subject: str, first: dt.date, cycles: int, latest: dt.date, rng: random.Random
+) -> list[dt.date]:
     """Courses and infusions; a cycle starts 21 days after the one before, now and then a few days later."""
     starts: list[dt.date] = []
     slack = (latest - first).days - CYCLE * (cycles - 1)
@@ -258,24 +295,72 @@ def _doses(tables: Tables, subject: str, first: dt.date, cycles: int, latest: dt
         hold = first + dt.timedelta(days=INTERRUPTED[subject]) if subject in INTERRUPTED else None
         if hold is not None and start < hold <= end + dt.timedelta(days=1):
             held_to = hold + dt.timedelta(days=6)
-            tables.add("doses", subject=subject, drug="anlotinib", start=start.isoformat(),
-                       end=(hold - dt.timedelta(days=1)).isoformat(), dose=dose, status="completed", reason="")
-            tables.add("doses", subject=subject, drug="anlotinib", start=hold.isoformat(), end=held_to.isoformat(),
-                       dose="", status="on-hold", reason="not tolerated")
+            tables.add(
+                "doses",
+                subject=subject,
+                drug="anlotinib",
+                start=start.isoformat(),
+                end=(hold - dt.timedelta(days=1)).isoformat(),
+                dose=dose,
+                status="completed",
+                reason="",
+            )
+            tables.add(
+                "doses",
+                subject=subject,
+                drug="anlotinib",
+                start=hold.isoformat(),
+                end=held_to.isoformat(),
+                dose="",
+                status="on-hold",
+                reason="not tolerated",
+            )
         else:
-            tables.add("doses", subject=subject, drug="anlotinib", start=start.isoformat(), end=end.isoformat(),
-                       dose=dose, status="completed", reason="")
+            tables.add(
+                "doses",
+                subject=subject,
+                drug="anlotinib",
+                start=start.isoformat(),
+                end=end.isoformat(),
+                dose=dose,
+                status="completed",
+                reason="",
+            )
         if subject == "RPS-011" and number >= 28:
             if number == 28:
-                tables.add("doses", subject=subject, drug="camrelizumab", start=start.isoformat(), end="",
-                           dose="", status="stopped", reason="not tolerated")
+                tables.add(
+                    "doses",
+                    subject=subject,
+                    drug="camrelizumab",
+                    start=start.isoformat(),
+                    end="",
+                    dose="",
+                    status="stopped",
+                    reason="not tolerated",
+                )
             continue
-        tables.add("doses", subject=subject, drug="camrelizumab", start=start.isoformat(), end="", dose="200",
-                   status="completed", reason="")
+        tables.add(
+            "doses",
+            subject=subject,
+            drug="camrelizumab",
+            start=start.isoformat(),
+            end="",
+            dose="200",
+            status="completed",
+            reason="",
+        )
     return starts
 
 
-def _visits(tables: Tables, subject: str, base: dt.date, starts: Iterable[dt.date], last: int, follow: int, alive: bool) -> None:
+def _visits(
+    tables: Tables,
+    subject: str,
+    base: dt.date,
+    starts: Iterable[dt.date],
+    last: int,
+    follow: int,
+    alive: bool,
+) -> None:
     for number, start in enumerate(starts, start=1):
         tables.add("visits", subject=subject, date=start.isoformat(), label=f"Cycle {number}")
     day = last + 75
@@ -286,7 +371,9 @@ def _visits(tables: Tables, subject: str, base: dt.date, starts: Iterable[dt.dat
         tables.add("visits", subject=subject, date=_days(base, follow), label="Follow-up")
 
 
-def _events(tables: Tables, rows: list[dict[str, str]], first: dict[str, dt.date], limit: dict[str, dt.date]) -> None:
+def _events(
+    tables: Tables, rows: list[dict[str, str]], first: dict[str, dt.date], limit: dict[str, dt.date]
+) -> None:
     action = {
         ("RPS-015", "Hypertension"): "dose-reduced", ("RPS-018", "Palmar-plantar erythrodysesthesia syndrome"): "dose-reduced",
         ("RPS-010", "Palmar-plantar erythrodysesthesia syndrome"): "drug-interrupted",
@@ -305,7 +392,12 @@ def _events(tables: Tables, rows: list[dict[str, str]], first: dict[str, dt.date
         }  # fmt: skip
         tables.add("events", **(base | more))
 
-    immune = {"Hypothyroidism", "Hyperthyroidism", "Hypophysitis", "Reactive cutaneous capillary endothelial proliferation"}
+    immune = {
+        "Hypothyroidism",
+        "Hyperthyroidism",
+        "Hypophysitis",
+        "Reactive cutaneous capillary endothelial proliferation",
+    }
     for row in rows:
         subject, term, grade = row["subject"], row["term"], int(row["grade"])
         rng = random.Random(f"{subject}|{term}")
@@ -331,20 +423,35 @@ def _events(tables: Tables, rows: list[dict[str, str]], first: dict[str, dt.date
     add("RPS-003", "Fatigue", 25, 3, causality="related", status="entered-in-error")
     add("RPS-028", "Hypertension", 60, 3, causality="related", status="entered-in-error")
     add("RPS-048", "Infusion related reaction", 21, 2, causality="possible", actuality="potential")
-    partial = next(row for row in tables.rows["events"] if row["subject"] == "RPS-034" and row["term"] == "Hypertension")
+    partial = next(
+        row for row in tables.rows["events"] if row["subject"] == "RPS-034" and row["term"] == "Hypertension"
+    )
     partial["resolved"] = partial["resolved"][:7]
-    onset = next(row for row in tables.rows["events"] if row["subject"] == "RPS-033" and row["term"] == "Proteinuria")
+    onset = next(
+        row for row in tables.rows["events"] if row["subject"] == "RPS-033" and row["term"] == "Proteinuria"
+    )
     onset["date"] = onset["date"][:7]
 
 
 def _patient(
-    tables: Tables, row: dict[str, str], base: dt.date, histology: str, death: str, rng: random.Random, *, status: str
+    tables: Tables,
+    row: dict[str, str],
+    base: dt.date,
+    histology: str,
+    death: str,
+    rng: random.Random,
+    *,
+    status: str,
 ) -> None:
     born = base.replace(year=base.year - int(row["age"]), day=1) - dt.timedelta(days=rng.randint(20, 300))
     if (base.year - born.year - ((base.month, base.day) < (born.month, born.day))) != int(row["age"]):
         born = dt.date(base.year - int(row["age"]), base.month, 1) if base.day >= 1 else born
     onset = base - dt.timedelta(days=rng.randint(60, 900))
-    surgery = (base - dt.timedelta(days=rng.randint(120, 1500))).isoformat() if row["prior_surgery"] == "yes" else ""
+    surgery = (
+        (base - dt.timedelta(days=rng.randint(120, 1500))).isoformat()
+        if row["prior_surgery"] == "yes"
+        else ""
+    )
     if surgery and rng.random() < 0.2:
         surgery = surgery[:7]
     tables.add(
@@ -375,13 +482,23 @@ def _excluded(tables: Tables, number: int) -> None:
     if kind == "carcinoma":
         _scans(tables, row, base, rng)
     else:
-        tables.add("lesions", subject=subject, lesion="T01", role="TARGET", location="Retroperitoneum", node="")
+        tables.add(
+            "lesions", subject=subject, lesion="T01", role="TARGET", location="Retroperitoneum", node=""
+        )
         tables.add("scans", subject=subject, date=base.isoformat(), label="Baseline", modality="CT")
         _measure(tables, subject, base.isoformat(), "T01", float(rng.randint(50, 120)), rng)
     starts = _doses(tables, subject, first, cycles, base + dt.timedelta(days=150), rng)
     if kind == "lost":
-        tables.add("doses", subject=subject, drug="camrelizumab", start=(starts[-1] + dt.timedelta(days=CYCLE)).isoformat(),
-                   end="", dose="", status="not-done", reason="lost to follow-up")
+        tables.add(
+            "doses",
+            subject=subject,
+            drug="camrelizumab",
+            start=(starts[-1] + dt.timedelta(days=CYCLE)).isoformat(),
+            end="",
+            dose="",
+            status="not-done",
+            reason="lost to follow-up",
+        )
     _visits(tables, subject, base, starts, 10_000, 0, alive=False)
 
 
@@ -416,7 +533,9 @@ def plan(answers: Path) -> Tables:
         _excluded(tables, number)
     for row in tables.rows["patients"]:
         if row["subject"] == "RPS-011":  # chemotherapy after camrelizumab was stopped, with the tumour stable
-            row["later_line"] = f"{(first['RPS-011'] + dt.timedelta(days=600)).isoformat()}/{(first['RPS-011'] + dt.timedelta(days=690)).isoformat()}"
+            row["later_line"] = (
+                f"{(first['RPS-011'] + dt.timedelta(days=600)).isoformat()}/{(first['RPS-011'] + dt.timedelta(days=690)).isoformat()}"
+            )
     return tables
 
 

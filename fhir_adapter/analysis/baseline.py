@@ -37,9 +37,11 @@ def baseline_table(analysis: Analysis) -> None:
         heads.append(f"{label} (N = {total})")
         totals.append(total)
     rows: list[Row] = []
+    notes = ["Number (%) of subjects, unless a row says otherwise."]
     for part in study.baseline.table:
         definition = next((c for c in study.baseline.characteristics if c.variable == part.variable), None)
-        rows.append(Row(label=part.label or (definition.label if definition else part.variable)))
+        title = part.label or (definition.label if definition else part.variable)
+        rows.append(Row(label=title))
         for form in part.show:
             if form != "levels":
                 cells = tuple(
@@ -55,6 +57,9 @@ def baseline_table(analysis: Analysis) -> None:
             for level in characteristic_levels(study, part.variable, subjects, multiple=part.multiple):
                 op: Op = "has" if part.multiple else "eq"
                 has = Comparison(variable=part.variable, op=op, value=level.value)
+                if analysis.rows("ADSL", population, both(part.condition, has)).empty:
+                    notes.append(f"No subjects: {level.label or level.value} ({title}).")
+                    continue
                 cells = tuple(
                     Cell(
                         "n_pct",
@@ -87,6 +92,6 @@ def baseline_table(analysis: Analysis) -> None:
             stub="Characteristic",
             columns=tuple(heads),
             rows=tuple(rows),
-            notes=("Number (%) of subjects, unless a row says otherwise.",),
+            notes=tuple(notes),
         )
     )

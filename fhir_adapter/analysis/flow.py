@@ -6,6 +6,7 @@ Ids: `flow.<step>.n`. Excluded subjects are counted at the first exclusion that 
 from __future__ import annotations
 
 from fhir_adapter.analysis.selection import Analysis, equals, slug
+from fhir_adapter.cohort import CONSENT
 from fhir_adapter.conditions import Comparison, Condition
 from fhir_adapter.results import Cell, Display, Row
 
@@ -23,6 +24,10 @@ def flow(analysis: Analysis) -> None:
         (f"excluded.{slug(item.id)}", f"Excluded: {item.label}", equals("EXCLID", item.id), 1)
         for item in cohort.exclusions
     ]
+    if analysis.population("all")["EXCLID"].eq(CONSENT).any():
+        # Before every other exclusion: nobody is studied against their will.
+        refused = (f"excluded.{CONSENT}", "Excluded: consent denied or withdrawn", equals("EXCLID", CONSENT), 1)
+        steps.insert(2, refused)
     steps.append(("analysed", cohort.analysed_label, equals("ANALFL", "Y"), 0))
     rows = [
         Row(

@@ -14,6 +14,9 @@ from fhir_adapter.study import Published
 __all__ = ["agrees", "published"]
 
 
+_PART = {"n": "n", "pct": "%", "min": "minimum", "max": "maximum", "p": "", "events": "", "rate": ""}
+
+
 def _digits(item: Published) -> int:
     if item.digits is not None:
         return item.digits
@@ -31,6 +34,28 @@ def agrees(item: Published, computed: Result) -> bool:
     return bool(round_half_away(computed.value, digits) == round_half_away(item.value, digits))
 
 
+def _labels(displays: list[Display]) -> dict[str, str]:
+    """What each result is called in the tables: heading, row and column, with the part that it is."""
+    names: dict[str, str] = {}
+    for display in displays:
+        heading = ""
+        for row in display.rows:
+            if not row.cells:
+                heading = row.label
+                continue
+            above = f"{display.title}: " if display.section == "survival" else ""
+            above += f"{heading}: " if heading and row.level else ""
+            for position, cell in enumerate(row.cells):
+                column = display.columns[position] if len(display.columns) > 1 else ""
+                for id_ in cell.results:
+                    part = id_.rpartition(".")[2]
+                    told = _PART.get(part, part)
+                    told = "" if told in column.lower() else told
+                    words = [f"{above}{row.label}", column.partition(",")[0], told]
+                    names.setdefault(id_, ", ".join(word for word in words if word))
+    return names
+
+
 def published(analysis: Analysis) -> None:
     """Adds the comparison table and its counts; a published id without a computed result is a difference."""
     settings = analysis.study.report
@@ -40,6 +65,7 @@ def published(analysis: Analysis) -> None:
     rows: list[Row] = []
     counts = {"matched": 0, "explained": 0, "unexplained": 0}
     place = None
+    labels = _labels(analysis.results.displays)
     for item in settings.published:
         if item.where != place:
             place = item.where
@@ -59,7 +85,8 @@ def published(analysis: Analysis) -> None:
             else:
                 kind, mark = "unexplained", "≠ differs, no reason known"
         counts[kind] += 1
-        rows.append(Row(label=item.result, cells=(Cell("text", text=printed), shown, Cell("text", text=mark)), level=1))
+        label = labels.get(item.result, item.result)
+        rows.append(Row(label=label, cells=(Cell("text", text=printed), shown, Cell("text", text=mark)), level=1))
     for kind, number in counts.items():
         analysis.results.add(
             Result(id=f"published.{kind}.n", value=number, rule="published_comparison", unit="n", digits=0)

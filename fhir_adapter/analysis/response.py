@@ -7,7 +7,6 @@ A table on a population other than `full` has that population after `response.`.
 from __future__ import annotations
 
 from fhir_adapter.analysis import comparisons
-from fhir_adapter.analysis.descriptive import round_half_away
 from fhir_adapter.analysis.levels import subgroup_levels
 from fhir_adapter.analysis.selection import Analysis, both, equals, slug
 from fhir_adapter.conditions import Comparison, Condition
@@ -150,14 +149,3 @@ def response_tables(analysis: Analysis) -> None:
                 notes=tuple(notes),
             )
         )
-
-
-def responders_line(analysis: Analysis) -> str:
-    """One sentence with ORR and DCR, for the summary of the write-back; empty without a total row."""
-    results = analysis.results.results
-    if "response.total.orr.pct" not in results:
-        return ""
-    orr, n = results["response.total.orr.pct"], results["response.total.n"]
-    if orr.value is None:
-        return f"Objective response not estimable ({n.value} subjects)."
-    return f"Objective response rate {round_half_away(float(orr.value), 1)}% of {n.value} subjects."

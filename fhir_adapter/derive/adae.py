@@ -1,4 +1,7 @@
-"""ADAE: adverse events with analysis dates, treatment emergence, causality and the worst record per term (CTCAE 5)."""
+"""ADAE.
+
+Adverse events with analysis dates, treatment emergence, causality and the worst record per term (CTCAE 5).
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,18 @@ __all__ = ["adverse_events"]
 #: Causality that says nothing for or against (WHO-UMC's last two categories, and the usual words): unknown,
 #: not "no".
 _UNKNOWN_CAUSALITY: Final = (
-    "UNKNOWN", "UNASSESSABLE", "UNASSESSABLE-UNCLASSIFIABLE", "UNASSESSABLE/UNCLASSIFIABLE", "CONDITIONAL",
-    "CONDITIONAL-CLASSIFIED", "CONDITIONAL/UNCLASSIFIED", "UNCLASSIFIED", "NOT ASSESSABLE", "NOT ASSESSED", "NA",
-)  # fmt: skip
+    "UNKNOWN",
+    "UNASSESSABLE",
+    "UNASSESSABLE-UNCLASSIFIABLE",
+    "UNASSESSABLE/UNCLASSIFIABLE",
+    "CONDITIONAL",
+    "CONDITIONAL-CLASSIFIED",
+    "CONDITIONAL/UNCLASSIFIED",
+    "UNCLASSIFIED",
+    "NOT ASSESSABLE",
+    "NOT ASSESSED",
+    "NA",
+)
 
 
 def adverse_events(
@@ -71,15 +83,25 @@ def adverse_events(
     unknown = causality.isna() | (causality.isin(_UNKNOWN_CAUSALITY) & ~related)
     table = pd.DataFrame(
         {
-            "STUDYID": subject.map(subjects["STUDYID"]), "USUBJID": subject,
-            "AETERM": rows["AETERM"], "AEDECOD": rows["AEDECOD"].where(rows["AEDECOD"].notna(), rows["AETERM"]),
-            "AEBODSYS": rows["AEBODSYS"], "ATOXGR": rows["AETOXGR"], "AESER": rows["AESER"],
-            "AREL": flag(related).mask(~related & ~unknown, "N"), "AEACN": rows["AEACN"],
-            "ASTDT": date, "ASTDTF": made["FLAG"], "AENDT": end["FIRST"].where(end["PRECISION"] == "D"),
-            "ASTDY": study_day(date, first), "TRTEMFL": flag(emergent | doubtful),
-            "SRCDOM": "AE", "SRCVAR": "AETERM", "SRCSEQ": rows["AESEQ"],
+            "STUDYID": subject.map(subjects["STUDYID"]),
+            "USUBJID": subject,
+            "AETERM": rows["AETERM"],
+            "AEDECOD": rows["AEDECOD"].where(rows["AEDECOD"].notna(), rows["AETERM"]),
+            "AEBODSYS": rows["AEBODSYS"],
+            "ATOXGR": rows["AETOXGR"],
+            "AESER": rows["AESER"],
+            "AREL": flag(related).mask(~related & ~unknown, "N"),
+            "AEACN": rows["AEACN"],
+            "ASTDT": date,
+            "ASTDTF": made["FLAG"],
+            "AENDT": end["FIRST"].where(end["PRECISION"] == "D"),
+            "ASTDY": study_day(date, first),
+            "TRTEMFL": flag(emergent | doubtful),
+            "SRCDOM": "AE",
+            "SRCVAR": "AETERM",
+            "SRCSEQ": rows["AESEQ"],
         }
-    )  # fmt: skip
+    )
     numbered = number("ADAE", table)
     numbered["AOCCIFL"] = _worst(numbered, related_only=study.toxicity.related_only)
     return numbered, findings

@@ -1,4 +1,7 @@
-"""ADEX: exposure by drug and over all drugs; and the dated rows of exposure that other datasets start from."""
+"""ADEX: exposure by drug and over all drugs.
+
+And the dated rows of exposure that other datasets start from.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,12 @@ import datetime as dt
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from fhir_adapter.accounting import Finding
 from fhir_adapter.derive.dates import impute_dates, read_dates
 from fhir_adapter.derive.numbering import number
+from fhir_adapter.derive.visits import cluster_days
 from fhir_adapter.lineage import Link
 from fhir_adapter.study import Study
 
@@ -96,8 +99,8 @@ def read_exposure(
     return rows.reset_index(drop=True), findings
 
 
-def count_cycles(start: pd.Series[Any], end: pd.Series[Any], cycle_length_days: int) -> int:
-    """Number of cycles in the administrations of one subject.
+def count_cycles(rows: pd.DataFrame, by: list[str], cycle_length_days: int) -> pd.Series[Any]:
+    """Number of cycles in the administrations of each group.
 
     A cycle begins with the first dose that comes at least three quarters of a cycle's length after the
     beginning of the cycle before: infusions of one day, courses of tablets (14 days of 21) recorded as one or
@@ -105,65 +108,64 @@ def count_cycles(start: pd.Series[Any], end: pd.Series[Any], cycle_length_days: 
     that goes on for longer than a cycle holds a further cycle for each whole cycle's length before its end.
 
     Args:
-        start: first days of the administrations given.
-        end: their last days.
+        rows: administrations given: ASTDT and AENDT, and the columns of `by`.
+        by: what makes a group: USUBJID, or USUBJID and EXTRT.
         cycle_length_days: planned length of a cycle.
+
+    Returns:
+        On the values of `by`.
     """
-    days: npt.NDArray[np.int64] = start.to_numpy().astype("datetime64[D]").astype(np.int64)
-    ends: npt.NDArray[np.int64] = end.to_numpy().astype("datetime64[D]").astype(np.int64)
-    begins = sorted(
-        {
-            day
-            for first, last in zip(days.tolist(), ends.tolist(), strict=True)
-            for day in range(first, max(last, first + 1), cycle_length_days)
-        }
-    )
-    cycles, opened = 0, -(10**9)
-    for day in begins:
-        if 4 * (day - opened) >= 3 * cycle_length_days:
-            cycles, opened = cycles + 1, day
-    return cycles
+    groups = rows.groupby(by, sort=True)
+    first = rows["ASTDT"].to_numpy().astype("datetime64[D]").astype(np.int64)
+    last = rows["AENDT"].to_numpy().astype("datetime64[D]").astype(np.int64)
+    held = np.maximum(1, -(-(last - first) // cycle_length_days))
+    group = np.repeat(groups.ngroup().to_numpy(), held)
+    within = np.arange(len(group)) - np.repeat(np.cumsum(held) - held, held)
+    day = np.repeat(first, held) + within * cycle_length_days
+    shortest = -(-3 * cycle_length_days // 4)
+    cycles = pd.Series(cluster_days(group, day, shortest - 1)).groupby(group).max() + 1
+    return pd.Series(cycles.to_numpy(dtype="float64"), index=groups.size().index)
 
 
-def _reductions(doses: pd.Series[Any]) -> int:
-    """Number of times a dose is lower than the one before it and than the first one (doses in order of date)."""
-    values = doses.dropna().to_numpy(dtype=np.float64)
-    if len(values) < 2:
-        return 0
-    return int(np.count_nonzero((values[1:] < values[:-1]) & (values[1:] < values[0])))
+def _reduced(given: pd.DataFrame) -> pd.Series[bool]:
+    """Doses that are lower than the one before and than the first of the same drug and unit."""
+    known = given[given["EXDOSE"].notna()].sort_values(["USUBJID", "ASTDT", "EXSEQ"], kind="stable")
+    doses = known.groupby(["USUBJID", "EXTRT", "EXDOSU"], dropna=False)["EXDOSE"]
+    lower = (known["EXDOSE"] < doses.shift(1)) & (known["EXDOSE"] < doses.transform("first"))
+    return lower.reindex(given.index, fill_value=False)
 
 
-def _parameters(
-    rows: pd.DataFrame, cycle_length_days: int, *, of_one_drug: bool
-) -> dict[str, float | str | None]:
-    """The parameters of one subject's rows, of one drug or of all."""
-    given = rows[rows["IS_GIVEN"] & rows["ASTDT"].notna()].sort_values(["ASTDT", "EXSEQ"], kind="stable")
-    stops = rows[rows["EXOCCUR"] == "S"].sort_values(["ASTDT", "EXSEQ"], kind="stable")
-    reasons = [str(reason) for reason in stops["EXREASND"].dropna().unique()]
-    values: dict[str, float | str | None] = {
-        "CYCLES": count_cycles(given["ASTDT"], given["AENDT"], cycle_length_days),
-        "DOSES": len(given),
-        "REDUCT": sum(
-            _reductions(drug["EXDOSE"])
-            for _, drug in given.groupby(["EXTRT", "EXDOSU"], dropna=False, sort=True)
-        ),
-        "INTERR": int((rows["EXOCCUR"] == "H").sum()),
-        "MISSED": int((rows["EXOCCUR"] == "N").sum()),
-        "STOPFL": "Y" if len(stops) else "N",
-        "STOPAE": "Y" if stops["EXAEREF"].notna().any() else "N",
-        "STOPRSN": "; ".join(reasons) or None,
-    }
-    # A sum over different drugs or units says nothing.
-    if of_one_drug and given["EXDOSE"].notna().any() and given["EXDOSU"].nunique() <= 1:
-        values["TDOSE"] = float(given["EXDOSE"].sum())
-    if len(given):
-        values["DURD"] = int((given["AENDT"].max() - given["ASTDT"].min()).days) + 1
-    return values
+def _parameters(rows: pd.DataFrame, by: list[str], cycle_length_days: int) -> pd.DataFrame:
+    """One row per group of `by`, a column per parameter; STOPRSN is text, STOPFL and STOPAE are 1 or 0."""
+    groups = rows.groupby(by, sort=True)
+    given = rows[rows["IS_GIVEN"] & rows["ASTDT"].notna()]
+    stops = rows[rows["EXOCCUR"] == "S"]
+    table = pd.DataFrame(index=groups.size().index)
+
+    def count(chosen: pd.DataFrame) -> pd.Series[Any]:
+        return chosen.groupby(by).size().reindex(table.index, fill_value=0).astype("float64")
+
+    table["CYCLES"] = count_cycles(given, by, cycle_length_days).reindex(table.index, fill_value=0.0)
+    table["DOSES"] = count(given)
+    table["REDUCT"] = count(given[_reduced(given)])
+    table["INTERR"] = count(rows[rows["EXOCCUR"] == "H"])
+    table["MISSED"] = count(rows[rows["EXOCCUR"] == "N"])
+    table["STOPFL"] = count(stops).clip(upper=1)
+    table["STOPAE"] = count(stops[stops["EXAEREF"].notna()]).clip(upper=1)
+    reasons = stops[stops["EXREASND"].notna()].sort_values(["USUBJID", "ASTDT", "EXSEQ"], kind="stable")
+    text = reasons.drop_duplicates([*by, "EXREASND"]).groupby(by)["EXREASND"].agg("; ".join)
+    table["STOPRSN"] = text.reindex(table.index)
+    course = given.groupby(by)
+    table["DURD"] = (course["AENDT"].max() - course["ASTDT"].min()).dt.days.reindex(table.index) + 1
+    if "EXTRT" in by:
+        # A sum over different drugs or units says nothing.
+        total = course["EXDOSE"].sum(min_count=1).where(course["EXDOSU"].nunique() <= 1)
+        table["TDOSE"] = total.reindex(table.index)
+    return table
 
 
 def exposure_by_drug(exposure: pd.DataFrame, study: Study, study_id: pd.Series[Any]) -> pd.DataFrame:
-    """Rows of ADEX with ASEQ: every parameter for each drug of a subject, and for all drugs together (EXTRT
-    null).
+    """Rows of ADEX with ASEQ: each parameter for each drug of a subject, and for all drugs (EXTRT null).
 
     CYCLES over all drugs are those of `treatment.cycles_from` if the study names one. Y and N stand in AVALC,
     with AVAL 1 and 0.
@@ -173,31 +175,37 @@ def exposure_by_drug(exposure: pd.DataFrame, study: Study, study_id: pd.Series[A
         study: treatment.
         study_id: on USUBJID, STUDYID.
     """
-    length = study.treatment.cycle_length_days
-    source = next((d.concept for d in study.treatment.drugs if d.id == study.treatment.cycles_from), None)
-    records: list[dict[str, Any]] = []
-    for subject, rows in exposure.groupby("USUBJID", sort=True):
-        by_drug = {
-            str(drug): _parameters(part, length, of_one_drug=True) for drug, part in rows.groupby("EXTRT")
-        }
-        everything = _parameters(rows, length, of_one_drug=False)
-        if source is not None:
-            everything["CYCLES"] = by_drug[source]["CYCLES"] if source in by_drug else 0
-        for drug, values in [*by_drug.items(), (None, everything)]:
-            for code, value in values.items():
-                if value is None:
-                    continue
-                is_text = isinstance(value, str)
-                records.append(
-                    {
-                        "STUDYID": study_id[subject], "USUBJID": subject, "PARAMCD": code, "PARAM": _PARAM[code],
-                        "EXTRT": drug, "SRCDOM": "EX",
-                        "AVAL": float(value == "Y") if is_text and code != "STOPRSN" else np.nan if is_text else value,
-                        "AVALC": value if is_text else None,
-                    }
-                )  # fmt: skip
     columns = ["STUDYID", "USUBJID", "PARAMCD", "PARAM", "EXTRT", "SRCDOM", "AVAL", "AVALC"]
-    return number("ADEX", pd.DataFrame(records, columns=columns).astype({"AVAL": "float64"}))
+    if exposure.empty:
+        return number("ADEX", pd.DataFrame(columns=columns).astype({"AVAL": "float64"}))
+    length = study.treatment.cycle_length_days
+    by_drug = _parameters(exposure, ["USUBJID", "EXTRT"], length)
+    everything = _parameters(exposure, ["USUBJID"], length)
+    source = next((d.concept for d in study.treatment.drugs if d.id == study.treatment.cycles_from), None)
+    if source is not None:
+        cycles = by_drug["CYCLES"].reset_index()
+        of_source = cycles[cycles["EXTRT"] == source].set_index("USUBJID")["CYCLES"]
+        everything["CYCLES"] = of_source.reindex(everything.index, fill_value=0.0)
+    parts = []
+    for table in (by_drug, everything):
+        for code in table.columns:
+            known = table[table[code].notna()].reset_index()
+            if known.empty:
+                continue
+            value = known[code]
+            part = pd.DataFrame({"USUBJID": known["USUBJID"], "PARAMCD": code})
+            part["EXTRT"] = known.get("EXTRT")
+            part["AVAL"] = np.nan if code == "STOPRSN" else value.astype("float64")
+            part["AVALC"] = value.map({1.0: "Y", 0.0: "N"}) if code in {"STOPFL", "STOPAE"} else None
+            if code == "STOPRSN":
+                part["AVALC"] = value
+            parts.append(part.astype({"EXTRT": "object", "AVALC": "object", "AVAL": "float64"}))
+    rows = pd.concat(parts, ignore_index=True)
+    rows["STUDYID"] = rows["USUBJID"].map(study_id)
+    rows["PARAM"] = rows["PARAMCD"].map(_PARAM)
+    rows["SRCDOM"] = "EX"
+    # Drugs by name, all drugs last.
+    return number("ADEX", rows[columns].sort_values(["USUBJID", "PARAMCD", "EXTRT"], na_position="last"))
 
 
 def adex_lineage(adex: pd.DataFrame, exposure: pd.DataFrame) -> list[Link]:

@@ -133,10 +133,14 @@ def recorded_responses(
     after = dates > subject.map(timing.baseline).fillna(subject.map(timing.start))
     table = pd.DataFrame(
         {
-            "USUBJID": subject, "VISIT": rows["VISIT"], "ADT": dates, "AVALC": rows["RSSTRESC"],
-            "EVAL": rows["RSEVAL"], "RSSEQ": rows["RSSEQ"],
+            "USUBJID": subject,
+            "VISIT": rows["VISIT"],
+            "ADT": dates,
+            "AVALC": rows["RSSTRESC"],
+            "EVAL": rows["RSEVAL"],
+            "RSSEQ": rows["RSSEQ"],
         }
-    )[after & dates.notna()].reset_index(drop=True)  # fmt: skip
+    )[after & dates.notna()].reset_index(drop=True)
     visits = graded.visits[~graded.visits["ABLFL"]]
     if table.empty or visits.empty:
         return table, found
@@ -164,10 +168,10 @@ def _is_investigator(evaluator: pd.Series[Any]) -> pd.Series[bool]:
 def by_visit(
     responses: pd.DataFrame, recorded: pd.DataFrame, graded: Graded, study: Study, timing: Timing
 ) -> pd.DataFrame:
-    """Rows of ADRS by visit, not yet numbered: OVR, TRG, NTRG, NEWL, INV and, where they are not OVR, RDR and
-    COMP.
+    """Rows of ADRS by visit, not yet numbered: OVR, TRG, NTRG, NEWL, INV, RDR and COMP.
 
-    OVR is the response that counts: computed from measurements, or the evaluator's whom the study names.
+    OVR is the response that counts: computed from measurements, or that of the evaluator whom the study names
+    (then the computed one is COMP). INV is the investigator's, RDR any other evaluator's.
     """
     base = set(
         zip(*(graded.visits.loc[graded.visits["ABLFL"], name] for name in ("USUBJID", "VISIT")), strict=True)
@@ -186,13 +190,19 @@ def by_visit(
         parts.append(
             pd.DataFrame(
                 {
-                    "USUBJID": rows["USUBJID"], "PARAMCD": code, "VISIT": rows["VISIT"], "ADT": rows["ADT"],
-                    "AVALC": rows[column], "EVAL": COMPUTED, "RULE": rows["RULE"] if column == "OVRLRESP" else None,
+                    "USUBJID": rows["USUBJID"],
+                    "PARAMCD": code,
+                    "VISIT": rows["VISIT"],
+                    "ADT": rows["ADT"],
+                    "AVALC": rows[column],
+                    "EVAL": COMPUTED,
+                    "RULE": rows["RULE"] if column == "OVRLRESP" else None,
                     "SRCDOM": "ADTR" if code == "TRG" else "TR" if code in {"NTRG", "NEWL"} else None,
-                    "SRCVAR": source if code != "OVR" else None, "RSSEQ": np.nan,
+                    "SRCVAR": source if code != "OVR" else None,
+                    "RSSEQ": np.nan,
                 }
             )
-        )  # fmt: skip
+        )
     investigator = _is_investigator(recorded["EVAL"])
     wanted = recorded["EVAL"].eq(study.response.evaluator)
     if study.response.evaluator.upper().startswith("INVESTIGATOR"):
@@ -255,7 +265,9 @@ def with_best_responses(rows: pd.DataFrame, study: Study, timing: Timing) -> pd.
         result.assign(
             PARAMCD=code,
             EVAL=study.response.evaluator,
-            RULE="CONFIRMED" if code in {"CBOR", "CRSP"} or (code == "BOR" and best.confirmed) else "UNCONFIRMED",
+            RULE="CONFIRMED"
+            if code in {"CBOR", "CRSP"} or (code == "BOR" and best.confirmed)
+            else "UNCONFIRMED",
             ANL01FL="Y",
             SRCDOM="ADRS",
             SRCVAR="AVALC",
@@ -303,8 +315,8 @@ def adrs_lineage(adrs: pd.DataFrame, adtr: pd.DataFrame, graded: Graded) -> list
     """Links of ADRS.
 
     A computed response leads to the sum of its visit (`target`), to the states of non-target and new lesions
-    and their identification (`non-target`, `new`); a recorded one to its record (`source`); a best response
-    to its visit (`best`).
+    and their identification (`non-target`, `new`), and to what was looked for and not assessed
+    (`not-assessed`); a recorded one to its record (`source`); a best response to its visit (`best`).
     """
     links: list[Link] = []
     computed = adrs[adrs["EVAL"].eq(COMPUTED) & adrs["VISIT"].notna()]
@@ -326,6 +338,15 @@ def adrs_lineage(adrs: pd.DataFrame, adtr: pd.DataFrame, graded: Graded) -> list
             links.append((subject, "ADRS", int(seq), "TR", int(parent), role.lower()))
             if pd.notna(lesion):
                 links.append((subject, "ADRS", int(seq), "TU", int(lesion), role.lower()))
+    # What was looked for and not assessed is why a visit is not evaluable.
+    silent = graded.tr.loc[~graded.tr["ASSESSED"], ["USUBJID", "VISIT", "TRSEQ"]]
+    whole = computed.loc[computed["PARAMCD"].isin(["OVR", "COMP"]), ["USUBJID", "VISIT", "ASEQ"]]
+    links += [
+        (subject, "ADRS", int(seq), "TR", int(parent), "not-assessed")
+        for subject, seq, parent in whole.merge(silent, on=["USUBJID", "VISIT"])[
+            ["USUBJID", "ASEQ", "TRSEQ"]
+        ].itertuples(index=False)
+    ]
     sourced = adrs[adrs["SRCSEQ"].notna()]
     links += [
         (subject, "ADRS", int(seq), domain, int(parent), "best" if domain == "ADRS" else "source")

@@ -21,7 +21,10 @@ __all__ = ["add_treatment", "last_contacts", "read_deaths", "read_subjects", "su
 
 
 def read_subjects(dm: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
-    """Demographics on USUBJID: DM's columns and BIRTH (first possible day), BIRTHMID (for the age), RANDDT."""
+    """Demographics on USUBJID.
+
+    DM's columns and BIRTH (first possible day), BIRTHMID (for the age), RANDDT.
+    """
     subjects = dm.drop_duplicates("USUBJID").set_index("USUBJID").sort_index()
     birth = read_dates(subjects["BRTHDTC"])
     middle = impute_dates(birth, "middle")["DATE"]
@@ -56,8 +59,8 @@ def last_contacts(
         cutoff: the data cut-off.
 
     Returns:
-        On USUBJID: LSTALVDT, LSTDOM, LSTVAR, LSTSEQ, LSTWHOLE (the latest complete date); and findings for subjects with records after their
-        death.
+        On USUBJID: LSTALVDT, LSTDOM, LSTVAR, LSTSEQ, LSTWHOLE (the latest complete date); and findings for
+        subjects with records after their death.
 
     Raises:
         StudyFileError: a source that no dataset has.
@@ -71,9 +74,16 @@ def last_contacts(
         rows = _happened(dataset, sdtm[dataset])
         read = read_dates(rows[variable])
         part = pd.DataFrame(
-            {"USUBJID": rows["USUBJID"], "DATE": read["FIRST"], "RANK": rank, "WHOLE": read["PRECISION"] == "D",
-             "LSTDOM": dataset, "LSTVAR": variable, "LSTSEQ": rows[f"{dataset}SEQ"].astype("float64")}
-        )  # fmt: skip
+            {
+                "USUBJID": rows["USUBJID"],
+                "DATE": read["FIRST"],
+                "RANK": rank,
+                "WHOLE": read["PRECISION"] == "D",
+                "LSTDOM": dataset,
+                "LSTVAR": variable,
+                "LSTSEQ": rows[f"{dataset}SEQ"].astype("float64"),
+            }
+        )
         parts.append(part[part["DATE"].notna() & (part["DATE"] <= pd.Timestamp(cutoff))])
     parts = [part for part in parts if len(part)]
     columns = ["USUBJID", "DATE", "RANK", "WHOLE", "LSTDOM", "LSTVAR", "LSTSEQ"]
@@ -159,7 +169,9 @@ def read_deaths(
     ]
     date = made["DATE"].mask(late)
     certain = date.notna() | (undated & (read["LAST"] <= end))
-    table = pd.DataFrame({"DTHDT": date, "DTHDTF": none_for_missing(made["FLAG"].mask(late)), "UNDATED": undated})
+    table = pd.DataFrame(
+        {"DTHDT": date, "DTHDTF": none_for_missing(made["FLAG"].mask(late)), "UNDATED": undated}
+    )
     table["DTHFL"] = flag(certain)
     return table, findings
 
@@ -167,8 +179,7 @@ def read_deaths(
 def add_treatment(
     subjects: pd.DataFrame, exposure: pd.DataFrame, study: Study
 ) -> tuple[pd.DataFrame, list[Finding]]:
-    """Adds TRTSDT, TRTEDT, the EXSEQ of both, START (first dose, or randomisation) and TRT01A to the
-    subjects.
+    """Adds TRTSDT, TRTEDT, the EXSEQ of both, START and TRT01A to the subjects.
 
     START is the day that the baseline window ends on: the randomisation where the study counts from it, else
     the first dose, else the randomisation of a subject who was never treated.
@@ -199,10 +210,12 @@ def add_treatment(
     if arms and unknown.any():
         findings.append(
             Finding(
-                "unknown-arm", f"{int(unknown.sum())} subjects are in an arm that the study file does not name", "derive",
+                "unknown-arm",
+                f"{int(unknown.sum())} subjects are in an arm that the study file does not name",
+                "derive",
                 detail=", ".join(sorted(set(named[unknown].astype(str)))),
             )
-        )  # fmt: skip
+        )
     return subjects, findings
 
 
@@ -239,20 +252,35 @@ def subject_rows(
     given = cycles.reindex(at).fillna(0)
     table = pd.DataFrame(
         {
-            "STUDYID": subjects["STUDYID"], "ASEQ": 1, "SUBJID": subjects["SUBJID"], "SITEID": subjects["SITEID"],
-            "AGE": age, "SEX": subjects["SEX"], "TRT01A": subjects["TRT01A"], "RANDDT": subjects["RANDDT"],
-            "TRTSDT": subjects["TRTSDT"], "TRTEDT": subjects["TRTEDT"], "BASEDT": base, "DTHDT": subjects["DTHDT"],
-            "DTHDTF": subjects["DTHDTF"], "DTHFL": subjects["DTHFL"], "LSTALVDT": subjects["LSTALVDT"],
-            "FUPDUR": (end - base).dt.days, "CYCLES": given, "NASSESS": number,
+            "STUDYID": subjects["STUDYID"],
+            "ASEQ": 1,
+            "SUBJID": subjects["SUBJID"],
+            "SITEID": subjects["SITEID"],
+            "AGE": age,
+            "SEX": subjects["SEX"],
+            "TRT01A": subjects["TRT01A"],
+            "RANDDT": subjects["RANDDT"],
+            "TRTSDT": subjects["TRTSDT"],
+            "TRTEDT": subjects["TRTEDT"],
+            "BASEDT": base,
+            "DTHDT": subjects["DTHDT"],
+            "DTHDTF": subjects["DTHDTF"],
+            "DTHFL": subjects["DTHFL"],
+            "LSTALVDT": subjects["LSTALVDT"],
+            "FUPDUR": (end - base).dt.days,
+            "CYCLES": given,
+            "NASSESS": number,
             "EOSSTT": _end_of_study(subjects, ds),
-            "BOR": response, "BORDT": pd.to_datetime(best["ADT"].reindex(at)),
+            "BOR": response,
+            "BORDT": pd.to_datetime(best["ADT"].reindex(at)),
             "RSPFL": flag(response.isin(["CR", "PR"])),
             "DCFL": flag(response.isin(["CR", "PR", "SD", "NON-CR/NON-PD"])),
             "BESTPCHG": best_change.reindex(at).astype("float64"),
-            "SRCDOM": "DM", "SRCSEQ": subjects["DMSEQ"],
+            "SRCDOM": "DM",
+            "SRCSEQ": subjects["DMSEQ"],
         },
         index=at,
-    )  # fmt: skip
+    )
     return table.rename_axis("USUBJID").reset_index()
 
 

@@ -24,7 +24,7 @@ def sums_of_diameters(
     """Rows of ADTR: one per visit at which a target was measured.
 
     CHG and PCHG stand only where every target was measured; a partial sum keeps its AVAL, and its change from
-    the nadir, which can show progression. ANL01FL marks the fully assessed visits after baseline up to the
+    the nadir, where it shows progression. ANL01FL marks the fully assessed visits after baseline up to the
     first progression.
 
     Args:
@@ -65,7 +65,7 @@ def sums_of_diameters(
             "CHG": change.where(whole & ~baseline),
             "PCHG": _percent(change, base).where(whole & ~baseline),
             "NADIR": rows["NADIR"],
-            "PCHGNAD": _percent(above, rows["NADIR"]),
+            "PCHGNAD": _percent(above, rows["NADIR"]).where(whole | rows["TRGRESP"].eq("PD")),
             "ABLFL": flag(baseline),
             "ANL01FL": flag(counts),
             "SRCDOM": "TR",
@@ -96,7 +96,10 @@ def _nadir_row(rows: pd.DataFrame) -> pd.Series[Any]:
 
 
 def best_change(adtr: pd.DataFrame) -> pd.Series[Any]:
-    """On USUBJID: the best (smallest) percent change over the rows that count; subjects without one are not in it."""
+    """On USUBJID: the best (smallest) percent change over the rows that count.
+
+    Subjects without one are not in it.
+    """
     rows = adtr[adtr["ANL01FL"].eq("Y") & adtr["PCHG"].notna()]
     return rows.groupby("USUBJID")["PCHG"].min()
 

@@ -149,7 +149,10 @@ class _Derivation:
     def last_adequate(
         self, before: Dates | None, *, inclusive: Bools | None = None, text: str, code: int = 1
     ) -> _Moment:
-        """The last adequate assessment, before a date where there is one (up to and with it where `inclusive`)."""
+        """The last adequate assessment.
+
+        Before a date where there is one (up to and with it where `inclusive`).
+        """
         rows = self.adequate
         if before is not None:
             position = self.table.index.get_indexer(pd.Index(rows["USUBJID"]))
@@ -216,7 +219,10 @@ class _Derivation:
         return event.where(ended, ongoing)
 
     def _progression_or_death(self) -> _Moment:
-        """PFS, EFS and DoR: the first PD or death (EFS: or new anti-cancer therapy), with the censoring rules."""
+        """PFS, EFS and DoR: the first PD or death (EFS.
+
+        Or new anti-cancer therapy), with the censoring rules.
+        """
         progressed = self.progression.known & ~(self.death.date < self.progression.date)
         event = self.progression.where(progressed, self.death)
         if self.endpoint.kind == "EFS":
@@ -248,9 +254,13 @@ class _Derivation:
 
     def _with_text(self, moment: _Moment, text: str, code: int) -> _Moment:
         return _Moment(
-            moment.date, np.full(len(moment.text), text, dtype=object), moment.domain, moment.variable, moment.seq,
+            moment.date,
+            np.full(len(moment.text), text, dtype=object),
+            moment.domain,
+            moment.variable,
+            moment.seq,
             np.full(len(moment.code), code, dtype=np.int64),
-        )  # fmt: skip
+        )
 
 
 def times_to_event(facts: Facts, study: Study) -> tuple[pd.DataFrame, list[Finding]]:
@@ -286,13 +296,24 @@ def times_to_event(facts: Facts, study: Study) -> tuple[pd.DataFrame, list[Findi
         nothing = np.full(len(has), None, dtype=object)
         table = pd.DataFrame(
             {
-                "STUDYID": subjects["STUDYID"].to_numpy(), "USUBJID": subjects.index, "PARAMCD": code, "PARAM": label,
-                "STARTDT": start.date, "ADT": end.date, "AVAL": days + int(endpoint.count_first_day), "CNSR": end.code,
-                "EVNTDESC": np.where(event, end.text, nothing), "CNSDTDSC": np.where(event, nothing, end.text),
-                "SRCDOM": end.domain, "SRCVAR": end.variable, "SRCSEQ": end.seq,
-                "START": endpoint.start, "START_DOMAIN": start.domain, "START_SEQ": start.seq,
+                "STUDYID": subjects["STUDYID"].to_numpy(),
+                "USUBJID": subjects.index,
+                "PARAMCD": code,
+                "PARAM": label,
+                "STARTDT": start.date,
+                "ADT": end.date,
+                "AVAL": days + int(endpoint.count_first_day),
+                "CNSR": end.code,
+                "EVNTDESC": np.where(event, end.text, nothing),
+                "CNSDTDSC": np.where(event, nothing, end.text),
+                "SRCDOM": end.domain,
+                "SRCVAR": end.variable,
+                "SRCSEQ": end.seq,
+                "START": endpoint.start,
+                "START_DOMAIN": start.domain,
+                "START_SEQ": start.seq,
             }
-        )[has]  # fmt: skip
+        )[has]
         early = table["ADT"] < table["STARTDT"]
         text = f"{code} ends before it starts"
         findings += [
@@ -317,8 +338,7 @@ def times_to_event(facts: Facts, study: Study) -> tuple[pd.DataFrame, list[Findi
 
 
 def adtte_lineage(adtte: pd.DataFrame, facts: Facts) -> list[Link]:
-    """Links of ADTTE: to the record of the event (`event`) or of the censoring (`last`), and of the start
-    (`start`).
+    """Links of ADTTE: to the record of the event (`event`) or censoring (`last`), and of the start.
 
     A start at the baseline examination leads to its sum in ADTR (else to ADSL), at the first dose to EX, at
     the randomisation to DM.
@@ -333,8 +353,10 @@ def adtte_lineage(adtte: pd.DataFrame, facts: Facts) -> list[Link]:
         if pd.notna(domain) and pd.notna(parent):
             links.append((subject, "ADTTE", int(seq), domain, int(parent), "last" if censored else "event"))
         known: dict[str, tuple[str, Any]] = {
-            "baseline": ("ADTR", base[subject]), "first_dose": ("EX", first[subject]), "randomisation": ("DM", dm[subject]),
-        }  # fmt: skip
+            "baseline": ("ADTR", base[subject]),
+            "first_dose": ("EX", first[subject]),
+            "randomisation": ("DM", dm[subject]),
+        }
         dataset, parent = known[start] if start_domain == "ADSL" else (start_domain, start_seq)
         if pd.isna(parent):
             dataset, parent = "ADSL", 1

@@ -144,7 +144,10 @@ def choose_visits(data: Assessments, start: pd.Series[Any], window_days: int) ->
 
 
 def _stand_ins(tr: pd.DataFrame, subjects: list[str]) -> pd.DataFrame:
-    """An empty visit the day before the first scan of each subject without a baseline; it is taken out after grading."""
+    """An empty visit the day before the first scan of each subject without a baseline.
+
+    It is taken out after grading.
+    """
     first = tr[tr["USUBJID"].isin(subjects)].sort_values(["USUBJID", "ADT"], kind="stable")
     rows = first.drop_duplicates("USUBJID").copy()
     rows["ADT"] = rows["ADT"] - pd.to_timedelta(1, unit="D")

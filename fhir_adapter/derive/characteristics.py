@@ -80,8 +80,8 @@ def _values(
         counts = when <= rows["USUBJID"].map(by)
         rows, when = rows[counts], when[counts]
     if item.type == "flag":
-        held = adsl["USUBJID"].isin(rows["USUBJID"]).map({True: "Y", False: "N"})
-        return _levels(held, item, findings)
+        yes = adsl["USUBJID"].isin(rows["USUBJID"])
+        return _levels(yes.map({True: "Y", False: "N"}).astype("object"), item, findings)
     if item.source is None or item.source not in rows.columns:
         raise StudyFileError(
             f"the characteristic {item.variable} needs `source`, a variable of {item.dataset}",

@@ -40,7 +40,10 @@ _FHIR_DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2})(?:T.*)?)?)?", re.ASCII)
 
 
 def _possible_days(text: str) -> tuple[dt.date, dt.date, str] | None:
-    """The first and the last day that a text may mean, and its precision (Y, M or D); None if it is not a date."""
+    """The first and the last day that a text may mean, and its precision (Y, M or D).
+
+    None if it is not a date.
+    """
     found = _FHIR_DATE.fullmatch(text.strip())
     if found is None:
         return None

@@ -21,5 +21,6 @@ def of_subjects(code: str, text: str, column: pd.Series[Any], noun: str) -> list
     """One finding for each subject of a column of USUBJIDs, with the number of its rows (`3 doses`)."""
     counts = column.value_counts().sort_index()
     return [
-        Finding(code, text, "derive", usubjid=str(name), detail=f"{number} {noun}") for name, number in counts.items()
+        Finding(code, text, "derive", usubjid=str(name), detail=f"{number} {noun}")
+        for name, number in counts.items()
     ]

@@ -32,7 +32,9 @@ def finish(name: str, rows: pd.DataFrame) -> pd.DataFrame:
 
 def flag(condition: pd.Series[bool]) -> pd.Series[Any]:
     """Y where the condition holds, else null."""
-    return pd.Series(np.where(condition.to_numpy(dtype=bool), "Y", None), index=condition.index, dtype="object")
+    values = np.full(len(condition), None, dtype=object)
+    values[condition.to_numpy(dtype=bool)] = "Y"
+    return pd.Series(values, index=condition.index)
 
 
 def none_for_missing(column: pd.Series[Any]) -> pd.Series[Any]:

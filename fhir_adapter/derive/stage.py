@@ -71,12 +71,16 @@ def derive(sdtm: dict[str, pd.DataFrame], study: Study, *, cutoff: dt.date) -> D
             there.
     """
     names = [name for name, dataset in metadata().items() if dataset.model == "SDTM"]
-    cut, findings = apply_cut_off({name: sdtm.get(name, empty(name)) for name in names}, cutoff)
+    cut, findings = apply_cut_off(
+        {name: sdtm[name] if name in sdtm else empty(name) for name in names}, cutoff
+    )
 
     subjects, found = read_subjects(cut["DM"])
     findings += found
     cut = {
-        name: rows if name == "DM" else rows[rows["USUBJID"].isin(subjects.index)].reset_index(drop=True)
+        name: rows
+        if rows.empty or name == "DM"
+        else rows[rows["USUBJID"].isin(subjects.index)].reset_index(drop=True)
         for name, rows in cut.items()
     }
     contacts, found = last_contacts(cut, study, subjects, cutoff)
@@ -225,9 +229,7 @@ def _treatment_ended(
     """
     given = exposure[exposure["IS_GIVEN"]].groupby("USUBJID")["EXTRT"].nunique()
     stopped = exposure[exposure["EXOCCUR"] == "S"].groupby("USUBJID")["EXTRT"].nunique()
-    all_stopped = subjects.index.map(given).to_series(index=subjects.index) == subjects.index.map(
-        stopped
-    ).to_series(index=subjects.index)
+    all_stopped = given.reindex(subjects.index) == stopped.reindex(subjects.index)
     cycle = pd.to_timedelta(study.treatment.cycle_length_days, unit="D")
     left = subjects.index.isin(ds.loc[ds["DSCAT"] == "DISPOSITION EVENT", "USUBJID"])
     ended: pd.Series[bool] = (

@@ -15,6 +15,7 @@ import pandas as pd
 
 from fhir_adapter.accounting import Finding
 from fhir_adapter.derive.dates import impute_dates, read_dates
+from fhir_adapter.derive.findings import of_subjects, per_subject
 from fhir_adapter.study import Study
 
 __all__ = ["Assessments", "assign_visits", "choose_evaluator", "impossible_scans", "read_assessments"]
@@ -66,8 +67,7 @@ def read_assessments(
 
     def leave_out(bad: pd.Series[bool], code: str, text: str) -> None:
         nonlocal rows
-        for subject, number in rows.loc[bad, "USUBJID"].value_counts().sort_index().items():
-            found.append(Finding(code, text, "derive", usubjid=str(subject), detail=f"{number} rows"))
+        found.extend(of_subjects(code, text, rows.loc[bad, "USUBJID"], "rows"))
         rows = rows[~bad]
 
     leave_out(
@@ -118,40 +118,18 @@ def _lesions(tu: pd.DataFrame, found: list[Finding]) -> pd.DataFrame:
     known = table["TUSTRESC"].isin(["TARGET", "NON-TARGET", "NEW"]) & table["TULNKID"].notna()
     table = table[known].sort_values(["USUBJID", "TULNKID", "TUSEQ"], kind="stable")
     roles = table.groupby(["USUBJID", "TULNKID"])[["TUSTRESC", "NODAL"]].nunique()
-    for subject, number in roles[(roles > 1).any(axis=1)].groupby(level=0).size().items():
-        found.append(
-            Finding(
-                "lesion-with-two-roles",
-                "a lesion is listed with two roles, or as a node and not; the first one recorded counts",
-                "derive",
-                usubjid=str(subject),
-                detail=f"{number} lesions",
-            )
-        )
+    text = "a lesion is listed with two roles, or as a node and not; the first one recorded counts"
+    two = roles.index[(roles > 1).any(axis=1)]
+    found += per_subject("lesion-with-two-roles", text, two.get_level_values("USUBJID"))
     table = table.drop_duplicates(["USUBJID", "TULNKID"]).reset_index(drop=True)
     targets = table[table["TUSTRESC"] == "TARGET"]
     many = targets.groupby("USUBJID").size()
-    for subject, number in many[many > _MOST_TARGETS].items():
-        found.append(
-            Finding(
-                "too-many-targets",
-                f"more than {_MOST_TARGETS} target lesions",
-                "derive",
-                usubjid=str(subject),
-                detail=f"{number} targets",
-            )
-        )
-    many = targets[targets["TULOC"].notna()].groupby(["USUBJID", "TULOC"]).size()
-    for (subject, organ), number in many[many > _MOST_TARGETS_PER_ORGAN].items():  # type: ignore[misc]
-        found.append(
-            Finding(
-                "too-many-targets-in-organ",
-                f"more than {_MOST_TARGETS_PER_ORGAN} target lesions in one organ",
-                "derive",
-                usubjid=str(subject),
-                detail=f"{organ}: {number} targets",
-            )
-        )
+    text = f"more than {_MOST_TARGETS} target lesions"
+    found += per_subject("too-many-targets", text, many.index[many > _MOST_TARGETS])
+    crowded = targets[targets["TULOC"].notna()].groupby(["USUBJID", "TULOC"]).size()
+    crowded = crowded[crowded > _MOST_TARGETS_PER_ORGAN]
+    text = f"more than {_MOST_TARGETS_PER_ORGAN} target lesions in one organ"
+    found += per_subject("too-many-targets-in-organ", text, crowded.index.get_level_values("USUBJID"))
     return table
 
 
@@ -160,20 +138,12 @@ def _assessed(rows: pd.DataFrame, found: list[Finding]) -> pd.Series[bool]:
     text = rows["TRSTRESC"].astype("string").str.strip().str.upper()
     size = pd.to_numeric(rows["TRSTRESN"])
     wrong = size.notna() & ((size < 0) | np.isinf(size))
-    for subject in sorted(set(rows.loc[wrong, "USUBJID"])):
-        found.append(Finding("impossible-size", "a lesion's size is negative", "derive", usubjid=subject))
+    found += per_subject("impossible-size", "a lesion's size is negative", rows.loc[wrong, "USUBJID"])
     rows.loc[wrong, "TRSTRESN"] = np.nan
     is_state = rows["TRTESTCD"] == "TUMSTATE"
     unknown = is_state & rows["TRSTRESC"].notna() & ~text.isin(_STATES)
-    for subject in sorted(set(rows.loc[unknown, "USUBJID"])):
-        found.append(
-            Finding(
-                "unknown-tumour-state",
-                "a state of a lesion is none that RECIST knows",
-                "derive",
-                usubjid=subject,
-            )
-        )
+    text_ = "a state of a lesion is none that RECIST knows"
+    found += per_subject("unknown-tumour-state", text_, rows.loc[unknown, "USUBJID"])
     rows.loc[unknown, "TRSTRESC"] = None
     sized = (size.notna() & ~wrong) | text.str.fullmatch(_TOO_SMALL).fillna(False).astype(bool)
     target = rows["ROLE"] == "TARGET"
@@ -183,16 +153,10 @@ def _assessed(rows: pd.DataFrame, found: list[Finding]) -> pd.Series[bool]:
     state = ~target & ((is_state & text.isin(_STATES)) | (~is_state & sized))
     pairs = pd.MultiIndex.from_frame(rows[["USUBJID", "TRLNKID"]])
     never = other_axis & ~pairs.isin(pairs[measured])
-    for subject in sorted(set(rows.loc[never, "USUBJID"])):
-        found.append(
-            Finding(
-                "target-on-other-axis",
-                "a target is only measured on the axis that does not count (nodes: short axis; others: longest)",
-                "derive",
-                usubjid=subject,
-            )
-        )
-    return (measured | state).astype(bool)
+    text_ = "a target has a size only on the axis that does not count (nodes: short; others: longest)"
+    found += per_subject("target-on-other-axis", text_, rows.loc[never, "USUBJID"])
+    said: pd.Series[bool] = (measured | state).astype(bool)
+    return said
 
 
 def assign_visits(rows: pd.DataFrame, window_days: int, start: pd.Series[Any]) -> pd.Series[Any]:
@@ -223,7 +187,7 @@ def assign_visits(rows: pd.DataFrame, window_days: int, start: pd.Series[Any]) -
     if labelled.any():
         codes, _ = pd.factorize(label[labelled])
         group = subject[labelled].to_numpy() * (codes.max() + 1) + codes
-        rank = _cluster(group, day[labelled].to_numpy(), window_days)
+        rank = cluster_days(group, day[labelled].to_numpy(), window_days)
         name = label[labelled].astype(str)
         result[labelled] = name.where(
             rank == 0, name + " (" + pd.Series(rank + 1, index=name.index).astype(str) + ")"
@@ -233,7 +197,7 @@ def assign_visits(rows: pd.DataFrame, window_days: int, start: pd.Series[Any]) -
     rest = result.isna()
     if rest.any():
         group = subject[rest].to_numpy() * 2 + after[rest].to_numpy()
-        rank = _cluster(group, day[rest].to_numpy(), window_days)
+        rank = cluster_days(group, day[rest].to_numpy(), window_days)
         # Numbered through over both sides of the start.
         before = pd.Series(np.where(after[rest], 0, rank + 1)).groupby(subject[rest].to_numpy()).max()
         offset = np.where(after[rest], before.reindex(subject[rest]).to_numpy(), 0)
@@ -266,8 +230,17 @@ def _join_labelled(
     return visit.where(visit.notna(), joined.reindex(visit.index))
 
 
-def _cluster(group: Ints, day: Ints, window_days: int) -> Ints:
-    """Number (from 0) of each row's cluster in its group: a cluster is a first day and `window_days` after it."""
+def cluster_days(group: npt.NDArray[Any], day: npt.NDArray[Any], window_days: int) -> Ints:
+    """Number (from 0) of each row's cluster in its group: a first day and `window_days` after it.
+
+    Args:
+        group: the group of each row, an integer.
+        day: the day of each row, an integer.
+        window_days: the last day of a cluster is at most so many days after its first; the next day opens a
+            new one.
+    """
+    if not len(day):
+        return np.empty(0, dtype=np.int64)
     order = np.lexsort((day, group))
     in_group = np.unique(group[order], return_inverse=True)[1].astype(np.int64)
     days = day[order] - day.min()
@@ -291,10 +264,9 @@ def _cluster(group: Ints, day: Ints, window_days: int) -> Ints:
 
 
 def choose_evaluator(tr: pd.DataFrame, study: Study) -> tuple[str | None, list[Finding]]:
-    """Whose measurements are graded: those of the study's evaluator, else the investigator's, else the first
-    by name.
+    """Whose measurements are graded: the evaluator's whom the study names, else the investigator's.
 
-    More than one evaluator is a finding that names the one that counts.
+    Without either, the first by name. More than one evaluator is a finding that names the one that counts.
     """
     names = sorted({str(name) for name in tr["TREVAL"].dropna()})
     if len(names) < 2:
@@ -321,7 +293,5 @@ def impossible_scans(tr: pd.DataFrame, birth: pd.Series[Any], death: pd.Series[A
         ),
     )
     return [
-        Finding(code, text, "derive", usubjid=subject)
-        for code, text, bad in cases
-        for subject in sorted(set(tr.loc[bad, "USUBJID"]))
+        finding for code, text, bad in cases for finding in per_subject(code, text, tr.loc[bad, "USUBJID"])
     ]

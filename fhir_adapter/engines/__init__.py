@@ -1,1 +1,1 @@
-"""To be described."""
+"""Engines: what maps partitions of subjects, and the contract that all of them keep."""

@@ -7,10 +7,13 @@ nothing of each other.
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from decimal import Decimal
+from functools import cache, lru_cache
 from typing import Any
 
 from fhir_adapter.accounting import Disposition, Finding
@@ -32,13 +35,28 @@ from fhir_adapter.mapping.views import CompiledView, load_view
 from fhir_adapter.mapping.which_count import Verdict, decode_head, own_output, verdict
 from fhir_adapter.study import Study
 
-__all__ = ["DOMAINS", "Part", "Plan", "map_partition", "view_names"]
+__all__ = ["DOMAINS", "SHARED_TYPES", "Part", "Plan", "map_partition", "view_names"]
+
+_FHIR_DATE = re.compile(
+    r"^(\d{4})(?:-(\d{2})(?:-(\d{2})(?:T\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:\d{2})?)?)?)?$"
+)
+
+_NONE = type(None)
+_TEXT: frozenset[type] = frozenset({str})
+#: FHIR primitive types that are not text → the Python types of their values.
+_PYTHON: Mapping[str, frozenset[type]] = {
+    "boolean": frozenset({bool}),
+    "integer": frozenset({int}),
+    "positiveInt": frozenset({int}),
+    "unsignedInt": frozenset({int}),
+    "decimal": frozenset({int, float, Decimal}),
+}
 
 #: Datasets that the mapping makes.
 DOMAINS = ("DM", "MH", "SC", "TU", "TR", "RS", "EX", "CM", "AE", "PR", "SV", "DS")
 
-#: Types that belong to no patient.
-_SHARED = frozenset(
+#: Types that belong to no patient; resources of these are given to every partition.
+SHARED_TYPES = frozenset(
     {"Medication", "ResearchStudy", "Group", "Organization", "Practitioner", "Location", "Device"}
 )
 
@@ -151,7 +169,7 @@ def _not_needed(
         return "no-view"
     if raw.type == "Patient" and f"Patient/{raw.id}" in plan.survivors:
         return "merged"
-    if raw.type in _SHARED:
+    if raw.type in SHARED_TYPES:
         return None
     if subject is None:
         return "no-subject"
@@ -175,6 +193,8 @@ def _tables(
         result = view.run([resources[number].body for number in numbers])
         for failure in result.failures:
             said.setdefault(numbers[failure.index], ("quarantined", failure.code, failure.json_path))
+        for position, reason, path in _bad_values(view, result.columns, result.row_resource):
+            said.setdefault(numbers[position], ("quarantined", reason, path))
         names = list(result.columns)
         rows: list[Row] = []
         for position, values in zip(
@@ -186,6 +206,48 @@ def _tables(
             rows.append(row)
         tables[name] = rows
     return tables
+
+
+@lru_cache(maxsize=65536)
+def _is_date(text: str) -> bool:
+    """Whether a text is a FHIR date, dateTime or instant, maybe partial, of a day that exists."""
+    found = _FHIR_DATE.match(text)
+    if found is None:
+        return False
+    try:
+        dt.date(int(found[1]), int(found[2] or 1), int(found[3] or 1))
+    except ValueError:
+        return False
+    return True
+
+
+def _is(value: Any, type_: str | None) -> bool:
+    """Whether a value is of a FHIR primitive type, as a view gives it."""
+    if type_ in {"date", "dateTime", "instant"}:
+        return isinstance(value, str) and _is_date(value)
+    return type(value) in _PYTHON.get(type_ or "", _TEXT)
+
+
+def _bad_values(
+    view: CompiledView, columns: Mapping[str, Sequence[Any]], row_resource: Sequence[int]
+) -> Iterator[tuple[int, str, str]]:
+    """(resource, reason, element) of values that are not of their column's type.
+
+    The domains rely on types; and a date that cannot be read must not become a missing one.
+    """
+    for column in view.columns:
+        values = columns[column.name]
+        allowed = _PYTHON.get(column.type or "", _TEXT)
+        plain = not column.collection and column.type not in {"date", "dateTime", "instant"}
+        if plain and set(map(type, values)) <= allowed | {_NONE}:
+            continue
+        for position, value in zip(row_resource, values, strict=True):
+            if value is None:
+                continue
+            items = value if column.collection else [value]
+            if not isinstance(items, list | tuple) or not all(_is(item, column.type) for item in items):
+                wrong_day = column.type in {"date", "dateTime", "instant"} and isinstance(value, str)
+                yield position, "date" if wrong_day else "shape", f"$.{column.path}"
 
 
 def _number(rows: dict[str, list[dict[str, Any]]]) -> None:

@@ -25,7 +25,7 @@ from typing import Any, Self
 import filelock
 import msgspec
 
-from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Outcome
+from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Outcome, gone
 from fhir_adapter.errors import LandingError, RunLocked
 from fhir_adapter.landing import checkpoints, segments
 from fhir_adapter.landing.batch import Batch
@@ -207,8 +207,7 @@ class Landing:
 
     def mark_deleted(self, type_: str, id_: str) -> bool:
         """Records that a resource was deleted at the source; True if it was current until now."""
-        item = Arrival(type_, id_, "", "", None, "deleted", b"", b"")
-        return self.append([item]).deleted == 1
+        return self.append([gone(type_, id_)]).deleted == 1
 
     def retire_unreadable(self, origin: str, keep: set[str]) -> int:
         """Ends the unreadable items of an origin that were not met again when it was read anew.
@@ -225,9 +224,7 @@ class Landing:
             "OR substr(origin, 1, ?) = ?) ORDER BY sequence",
             (origin, len(origin) + 1, f"{origin}:"),
         ).fetchall()
-        lost = [
-            Arrival(type_, id_, "", "", None, "deleted", b"", b"") for type_, id_ in rows if id_ not in keep
-        ]
+        lost = [gone(type_, id_) for type_, id_ in rows if id_ not in keep]
         return self.append(lost).deleted if lost else 0
 
     @contextmanager

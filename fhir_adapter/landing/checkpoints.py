@@ -15,7 +15,7 @@ from typing import Any
 from fhir_adapter.connectors.arrivals import Checkpoint
 from fhir_adapter.errors import LandingError
 
-__all__ = ["forget", "get", "put"]
+__all__ = ["get", "put"]
 
 
 def get(connection: sqlite3.Connection, key: str) -> dict[str, Any] | None:
@@ -40,11 +40,3 @@ def put(connection: sqlite3.Connection, items: Iterable[Checkpoint]) -> None:
         "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
         [(item.key, json.dumps(item.value, sort_keys=True)) for item in items],
     )
-
-
-def forget(connection: sqlite3.Connection, prefix: str) -> int:
-    """Removes the checkpoints whose key begins with `prefix`; returns how many."""
-    # substr, not LIKE: an id may hold no wildcard, but a prefix is not ours to trust.
-    return connection.execute(
-        "DELETE FROM checkpoint WHERE substr(key, 1, ?) = ?", (len(prefix), prefix)
-    ).rowcount

@@ -1,1 +1,1 @@
-"""To be described."""
+"""The map stage: from landed resources to the SDTM-like datasets, by views, ConceptMaps and joins."""

@@ -17,7 +17,7 @@ import pandas as pd
 from fhir_adapter.accounting import Disposition, Finding
 from fhir_adapter.datasets import conform
 from fhir_adapter.engines.local import map_locally
-from fhir_adapter.engines.partition import DOMAINS, Part, Plan, view_names
+from fhir_adapter.engines.partition import DOMAINS, SHARED_TYPES, Part, Plan, view_names
 from fhir_adapter.errors import SourceNotFhir
 from fhir_adapter.mapping.candidates import candidate_subjects, study_keys
 from fhir_adapter.mapping.domains.context import RawResource
@@ -46,14 +46,12 @@ class Mapped:
     findings: list[Finding]
 
 
-def _partition(
-    resources: Sequence[RawResource],
-) -> tuple[list[RawResource], list[RawResource]]:
-    """(resources of subjects, shared resources)."""
+def _partition(resources: Sequence[RawResource]) -> tuple[list[RawResource], list[RawResource]]:
+    """(resources of subjects, shared resources): what is about nobody is shared by all partitions."""
     own: list[RawResource] = []
     shared: list[RawResource] = []
     for raw in resources:
-        (shared if raw.subject is None and raw.type != "Patient" else own).append(raw)
+        (own if raw.type not in SHARED_TYPES else shared).append(raw)
     return own, shared
 
 

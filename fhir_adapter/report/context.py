@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from markupsafe import Markup
@@ -45,6 +45,9 @@ _FIGURE_SECTION = {
 }
 #: Sections that hold no display of the analysis, and come after all that do.
 _BACK_MATTER = ("methods", "accounting", "findings", "versions")
+#: Rows above which a comparison is folded and its differences stand before it.
+_LONG = 40
+_OWN = "own-output"
 _NUMERIC = re.compile(r"^[\s<>≤≥≈+−\-–—.,%()\[\]\d]*$|^not reached$")
 
 
@@ -59,7 +62,6 @@ class RowView:
         span: columns that the label takes: its own and the empty ones after it, so that a long one has room.
         heading: whether rows below belong to it.
         mark: `equal` or `differs` in a comparison, else empty.
-        result: the label itself is this result's id.
     """
 
     label: str
@@ -68,12 +70,11 @@ class RowView:
     span: int = 1
     heading: bool = False
     mark: str = ""
-    result: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class TableView:
-    """A table: `columns` are (head, "number" or "text")."""
+    """A table: `columns` are (head, "number" or "text"); a folded one opens on request."""
 
     id: str
     number: int
@@ -82,6 +83,7 @@ class TableView:
     columns: tuple[tuple[str, str], ...]
     rows: tuple[RowView, ...]
     notes: tuple[str, ...]
+    folded: bool = False
 
     @property
     def wide(self) -> bool:
@@ -197,7 +199,7 @@ def build_page(
         results: results and displays of the analysis.
         accounting: `accounting.summary`, or a mapping that has it under a key.
         findings: all findings of the run.
-        manifest: of which only versions, study hash and landing sequence are shown.
+        manifest: of which only versions and study hash are shown.
         flow: the cohort's steps, each with id, label, n.
         drawings: figures with their kind, in order.
         language: of the fixed strings.
@@ -256,8 +258,9 @@ def _sections(
                 section.figures.append(_figure(drawn, figure_number))
         for display in results.displays:
             if display.section == name and not (name == "flow" and display.id == "flow"):
-                table_number += 1
-                section.tables.append(_table(display, table_number, results, study, _))
+                for table in _tables(display, table_number + 1, results, study, _):
+                    table_number += 1
+                    section.tables.append(table)
         if section.tables or section.figures or name in {"summary", "flow", *_BACK_MATTER}:
             yield section
 
@@ -319,10 +322,9 @@ def _table(display: Display, number: int, results: Results, study: Study, _: Get
         if cells:
             cells += ((),) * (width - len(cells))
         mark = next((p.kind for pieces in cells for p in pieces if p.kind in {"equal", "differs"}), "")
-        id_ = row.label if display.section == "published" and row.label in results.results else ""
         below = display.rows[position + 1].level if position + 1 < len(display.rows) else 0
         heading = not row.cells or (row.level == 0 and below > 0 and empty > 0)
-        rows.append(RowView(row.label, row.level, cells[empty:], 1 + empty, heading, mark, id_))
+        rows.append(RowView(row.label, row.level, cells[empty:], 1 + empty, heading, mark))
     return TableView(
         id=f"table-{slug(display.id)}",
         number=number,
@@ -335,6 +337,29 @@ def _table(display: Display, number: int, results: Results, study: Study, _: Get
         rows=tuple(rows),
         notes=tuple(_notes(display, rows, results, study, _)),
     )
+
+
+def _tables(display: Display, number: int, results: Results, study: Study, _: Gettext) -> Iterable[TableView]:
+    """One table; of a long comparison two: what differs, and all of it, folded."""
+    whole = _table(display, number, results, study, _)
+    differing = [row for row in whole.rows if row.mark == "differs"]
+    if len(whole.rows) <= _LONG or not any(row.mark for row in whole.rows):
+        yield whole
+        return
+    if differing:
+        kept: list[RowView] = []
+        heading: RowView | None = None
+        for row in whole.rows:
+            if not row.cells:
+                heading = row
+            elif row.mark == "differs":
+                kept += [heading] if heading is not None else []
+                kept.append(row)
+                heading = None
+        title = _("{title}: what differs").format(title=whole.title)
+        yield replace(whole, id=f"{whole.id}-differences", title=title, rows=tuple(kept))
+    notes = () if differing else whole.notes
+    yield replace(whole, number=number + bool(differing), notes=notes, folded=True)
 
 
 def _alignment(display: Display, index: int) -> str:
@@ -423,17 +448,28 @@ def _key_figures(study: Study, results: Results, _: Gettext) -> Iterable[KeyFigu
         yield KeyFigure(_("Median follow-up"), value, span)
 
 
-def _by_type(accounting: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-    """The table of `accounting.summary` inside what the run wrote."""
+def _by_type(accounting: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The table of `accounting.summary` inside what the run wrote, without the adapter's own output.
+
+    What one run writes back, the next may meet on the server; counting it here would change the page, and with it
+    what is written back, for ever. `accounting.json` counts it.
+    """
 
     def is_table(value: object) -> bool:
         return isinstance(value, Mapping) and all(
             isinstance(row, Mapping) and "used" in row and "quarantined" in row for row in value.values()
         )
 
-    if accounting and is_table(accounting):
-        return accounting
-    return next((value for value in accounting.values() if value and is_table(value)), {})
+    found = accounting if accounting and is_table(accounting) else None
+    if found is None:
+        found = next((value for value in accounting.values() if value and is_table(value)), {})
+    table: dict[str, dict[str, Any]] = {}
+    for name, row in found.items():
+        not_needed = {reason: number for reason, number in row["not_needed"].items() if reason != _OWN}
+        total = row["total"] - row["not_needed"].get(_OWN, 0)
+        if total:
+            table[name] = {**row, "not_needed": not_needed, "total": total}
+    return table
 
 
 def _accounting(accounting: Mapping[str, Any]) -> Accounting:
@@ -492,7 +528,6 @@ def _versions(manifest: Mapping[str, Any], results: Results, _: Gettext) -> Iter
     for key, label in (
         ("study_sha256", _("Study file (SHA-256)")),
         ("study_hash", _("Study file (SHA-256)")),
-        ("landing_sequence", _("Landing sequence")),
     ):
         if manifest.get(key) is not None:
             yield label, str(manifest[key])

@@ -50,7 +50,7 @@ def render_report(
     """Writes `figures/*.svg` and `report.html` into a run folder.
 
     The same arguments give the same bytes: the page has no clock, and of the manifest only what does not vary
-    between two runs on the same landing (versions, study hash, landing sequence).
+    between two runs on the same resources (versions, study hash); the adapter's own output is not in it.
 
     Args:
         study: the study definition.

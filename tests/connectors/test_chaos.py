@@ -1,4 +1,4 @@
-"""A server that fails now and then, by a seed: what landed is what it has, or the pull says that it is not."""
+"""A server that fails by a seed: what landed is what it has, or the pull says that it is not."""
 
 from __future__ import annotations
 

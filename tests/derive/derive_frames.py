@@ -79,7 +79,9 @@ def study(**more: Any) -> Study:
     """A study with one drug, PFS and OS."""
     tree: dict[str, Any] = {
         "study": {
-            "id": "x", "title": "X", "data_cutoff": "2022-06-30",
+            "id": "x",
+            "title": "X",
+            "data_cutoff": "2022-06-30",
             "consent": {"policy": "waived", "reference": "test"},
         },
         "cohort": {"candidates": {"all_patients": True}},
@@ -88,7 +90,7 @@ def study(**more: Any) -> Study:
             {"id": "PFS", "label": "PFS", "kind": "PFS"},
             {"id": "OS", "label": "OS", "kind": "OS"},
         ],
-    }  # fmt: skip
+    }
     return Study.model_validate(tree | more)
 
 
@@ -100,7 +102,9 @@ def row(frame: pd.DataFrame, **equal: Any) -> dict[str, Any]:
     return dict(frame.iloc[0])
 
 
-def derived(*, study_file: Study | None = None, cutoff: str = "2022-06-30", **rows: list[dict[str, Any]]) -> Derived:
+def derived(
+    *, study_file: Study | None = None, cutoff: str = "2022-06-30", **rows: list[dict[str, Any]]
+) -> Derived:
     """Derives from the rows of the datasets."""
     return derive(sdtm(**rows), study_file or study(), cutoff=dt.date.fromisoformat(cutoff))
 
@@ -124,7 +128,10 @@ BASE: dict[str, list[dict[str, Any]]] = {
 
 
 def sums(*visits: tuple[str, float | None], usubjid: str = "S1") -> list[dict[str, Any]]:
-    """Rows of TR of two targets, half the sum each: 100 mm on 2021-01-01, then the visits given (None: T2 missing)."""
+    """Rows of TR of two targets, half the sum each.
+
+    100 mm on 2021-01-01, then the visits given (None: T2 missing).
+    """
     table = []
     for at, total in (("2021-01-01", 100.0), *visits):
         half = 50.0 if total is None else total / 2

@@ -66,10 +66,19 @@ def test_nothing_after_the_cut_off_counts() -> None:
     }
     result = derived(**rows, cutoff="2021-05-31")
     adsl = row(result.datasets["ADSL"])
-    assert (adsl["BOR"], adsl["DTHFL"], day(adsl["DTHDT"]), day(adsl["LSTALVDT"])) == ("SD", None, None, "2021-03-05")
+    assert (adsl["BOR"], adsl["DTHFL"], day(adsl["DTHDT"]), day(adsl["LSTALVDT"])) == (
+        "SD",
+        None,
+        None,
+        "2021-03-05",
+    )
     assert {f.detail for f in result.findings if f.code == "after-cut-off"} == {"TR: 2", "DM: 1"}
     survival = row(result.datasets["ADTTE"], PARAMCD="OS")
-    assert (day(survival["ADT"]), survival["CNSR"], survival["CNSDTDSC"]) == ("2021-03-05", 1, "Alive at last contact")
+    assert (day(survival["ADT"]), survival["CNSR"], survival["CNSDTDSC"]) == (
+        "2021-03-05",
+        1,
+        "Alive at last contact",
+    )
 
 
 def test_the_day_of_the_cut_off_counts() -> None:
@@ -99,7 +108,10 @@ def test_partial_death(written: str, rule: str, expected: str | None, flag: str 
 
 
 def test_partial_dose() -> None:
-    """Without imputation a partial dose does not count and is a finding; with it, it never precedes the first dose."""
+    """Without imputation a partial dose does not count and is a finding.
+
+    With it, it never precedes the first dose.
+    """
     rows = BASE | {"EX": [dose("2021-01-02"), dose("2021-01"), dose("2021-02")], "TR": sums()}
     result = derived(**rows)
     assert day(row(result.datasets["ADSL"])["TRTEDT"]) == "2021-01-02"

@@ -13,7 +13,9 @@ def _events(*events: dict[str, Any], **settings: Any) -> tuple[list[dict[str, An
     rows = {
         "DM": [subject()],
         "EX": [dose("2021-01-10"), dose("2021-03-10")],
-        "AE": [{"USUBJID": "S1", "AETERM": "x", "AEDECOD": f"Term {n}"} | event for n, event in enumerate(events)],
+        "AE": [
+            {"USUBJID": "S1", "AETERM": "x", "AEDECOD": f"Term {n}"} | event for n, event in enumerate(events)
+        ],
     }
     result = derived(**rows, study_file=study(**settings))
     return result.datasets["ADAE"].to_dict("records"), codes(result)
@@ -58,7 +60,14 @@ def test_imputed_start(written: str, rule: str, expected: str | None, flag: str 
 
 @pytest.mark.parametrize(
     ("causality", "related"),
-    [("POSSIBLE", "Y"), ("related", "Y"), ("UNLIKELY", "N"), ("NOT RELATED", "N"), (None, None), ("UNKNOWN", None)],
+    [
+        ("POSSIBLE", "Y"),
+        ("related", "Y"),
+        ("UNLIKELY", "N"),
+        ("NOT RELATED", "N"),
+        (None, None),
+        ("UNKNOWN", None),
+    ],
 )
 def test_related(causality: str | None, related: str | None) -> None:
     """At least possible by the study's list; absent or unknown causality is unknown, not unrelated."""
@@ -86,7 +95,8 @@ def _exposure(*rows: dict[str, Any], **settings: Any) -> dict[tuple[str | None, 
     result = derived(DM=[subject()], EX=list(rows), study_file=study(**settings))
     table = result.datasets["ADEX"]
     return {
-        (r["EXTRT"], r["PARAMCD"]): r["AVALC"] if r["AVALC"] is not None else r["AVAL"] for r in table.to_dict("records")
+        (r["EXTRT"], r["PARAMCD"]): r["AVALC"] if r["AVALC"] is not None else r["AVAL"]
+        for r in table.to_dict("records")
     }
 
 
@@ -118,7 +128,10 @@ def test_one_long_record_holds_several_cycles() -> None:
 
 TWO_DRUGS = {
     "treatment": {
-        "drugs": [{"id": "a", "label": "A", "concept": "drug-a"}, {"id": "b", "label": "B", "concept": "drug-b"}],
+        "drugs": [
+            {"id": "a", "label": "A", "concept": "drug-a"},
+            {"id": "b", "label": "B", "concept": "drug-b"},
+        ],
         "cycles_from": "b",
     }
 }
@@ -134,17 +147,40 @@ def test_exposure_by_drug() -> None:
         dose("2021-03-26", EXOCCUR="H"),
         dose("2021-04-16", EXOCCUR="N"),
         dose("2021-01-01", EXTRT="drug-b", EXDOSE=200.0),
-        dose("2021-01-22", EXTRT="drug-b", EXOCCUR="S", EXREASND="Hypophysitis", EXAEREF="AdverseEvent/1", EXDOSE=None),
+        dose(
+            "2021-01-22",
+            EXTRT="drug-b",
+            EXOCCUR="S",
+            EXREASND="Hypophysitis",
+            EXAEREF="AdverseEvent/1",
+            EXDOSE=None,
+        ),
         dose("2021-01-01", EXTRT="drug-z"),
         **TWO_DRUGS,
     )
     assert {name: value for (drug, name), value in found.items() if drug == "drug-a"} == {
-        "CYCLES": 4, "DOSES": 4, "TDOSE": 40.0, "REDUCT": 2, "INTERR": 1, "MISSED": 1, "STOPFL": "N", "STOPAE": "N", "DURD": 64,
-    }  # fmt: skip
+        "CYCLES": 4,
+        "DOSES": 4,
+        "TDOSE": 40.0,
+        "REDUCT": 2,
+        "INTERR": 1,
+        "MISSED": 1,
+        "STOPFL": "N",
+        "STOPAE": "N",
+        "DURD": 64,
+    }
     assert {name: value for (drug, name), value in found.items() if drug == "drug-b"} == {
-        "CYCLES": 2, "DOSES": 2, "TDOSE": 200.0, "REDUCT": 0, "INTERR": 0, "MISSED": 0, "STOPFL": "Y", "STOPAE": "Y",
-        "STOPRSN": "Hypophysitis", "DURD": 22,
-    }  # fmt: skip
+        "CYCLES": 2,
+        "DOSES": 2,
+        "TDOSE": 200.0,
+        "REDUCT": 0,
+        "INTERR": 0,
+        "MISSED": 0,
+        "STOPFL": "Y",
+        "STOPAE": "Y",
+        "STOPRSN": "Hypophysitis",
+        "DURD": 22,
+    }
     # Cycles are those of the drug that the study names; a dose over different drugs says nothing.
     assert (found[None, "CYCLES"], found[None, "REDUCT"], (None, "TDOSE") in found) == (2, 2, False)
 

@@ -1,4 +1,7 @@
-"""ADSL: last contact, death, age, cohort and flow, consent, arms, status; characteristics and analysis sets."""
+"""ADSL: last contact, death, age, cohort and flow, consent, arms, status.
+
+Characteristics and analysis sets.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from fhir_adapter.errors import StudyFileError
 
 
 def test_last_contact_is_the_latest_evidence_of_life() -> None:
-    """The latest listed date by the cut-off counts; a partial date counts by its first day; missed doses do not count."""
+    """The latest listed date by the cut-off counts; a partial date counts by its first day.
+
+    Missed doses do not count.
+    """
     rows = BASE | {
         "TR": sums(("2021-03-05", 100.0)),
         "EX": [dose("2021-01-02"), dose("2021-09-01", EXOCCUR="N")],
@@ -35,7 +41,12 @@ def test_follow_up_ends_with_death() -> None:
     """FUPDUR of the dead runs to death; last contact is not after it."""
     rows = BASE | {"DM": [subject(DTHDTC="2021-05-01", DTHFL="Y")], "TR": sums(("2021-03-05", 100.0))}
     adsl = row(derived(**rows).datasets["ADSL"])
-    assert (adsl["FUPDUR"], day(adsl["LSTALVDT"]), adsl["DTHFL"], adsl["EOSSTT"]) == (120, "2021-03-05", "Y", "DEATH")
+    assert (adsl["FUPDUR"], day(adsl["LSTALVDT"]), adsl["DTHFL"], adsl["EOSSTT"]) == (
+        120,
+        "2021-03-05",
+        "Y",
+        "DEATH",
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,7 +66,10 @@ def test_age_at_baseline(born: str, age: int, code: set[str]) -> None:
 
 
 def test_impossible_sequences() -> None:
-    """A dose before birth, a dose after death, an event before birth, death before birth: findings, not errors."""
+    """A dose before birth, a dose after death, an event before birth, death before birth.
+
+    Findings, not errors.
+    """
     rows = BASE | {
         "DM": [subject(BRTHDTC="1960-05-01"), subject("S2", DTHDTC="1950-01-01")],
         "EX": [dose("2021-01-02"), dose("1950-01-02"), dose("2021-01-02", "S2")],
@@ -68,7 +82,8 @@ def test_impossible_sequences() -> None:
 def _flow(**more: Any) -> list[tuple[str, tuple[str, ...]]]:
     rows = {
         "DM": [subject(f"S{n}") for n in range(1, 6)],
-        "EX": [dose("2021-01-02", f"S{n}") for n in range(1, 5)] + [dose("2021-01-23", f"S{n}") for n in (1, 2)],
+        "EX": [dose("2021-01-02", f"S{n}") for n in range(1, 5)]
+        + [dose("2021-01-23", f"S{n}") for n in (1, 2)],
         "MH": [{"USUBJID": name, "MHCAT": "PRIMARY", "MHMORPH": "wrong"} for name in ("S2", "S3")],
     }
     return [(step.id, step.usubjids) for step in derived(**rows, **more).flow]
@@ -79,10 +94,18 @@ def test_flow() -> None:
     cohort = {
         "candidates": {"all_patients": True},
         "exclusions": [
-            {"id": "one-cycle", "label": "One cycle", "condition": {"variable": "CYCLES", "op": "le", "value": 1}},
-            {"id": "histology", "label": "Histology", "condition": {"dataset": "MH", "variable": "MHMORPH", "value": "wrong"}},
+            {
+                "id": "one-cycle",
+                "label": "One cycle",
+                "condition": {"variable": "CYCLES", "op": "le", "value": 1},
+            },
+            {
+                "id": "histology",
+                "label": "Histology",
+                "condition": {"dataset": "MH", "variable": "MHMORPH", "value": "wrong"},
+            },
         ],
-    }  # fmt: skip
+    }
     assert _flow(study_file=study(cohort=cohort)) == [
         ("candidates", ("S1", "S2", "S3", "S4", "S5")),
         ("treated", ("S1", "S2", "S3", "S4")),
@@ -93,16 +116,26 @@ def test_flow() -> None:
 
 
 def test_refused_consent_leaves_the_analysis() -> None:
-    """Who denied or withdrew consent is counted and not analysed; where consent is required, silence is none."""
+    """Who denied or withdrew consent is counted and not analysed.
+
+    Where consent is required, silence is none.
+    """
     rows = BASE | {
-        "DM": [subject(), subject("S2", CONSENT="deny"), subject("S3", CONSENT="withdrawn"), subject("S4", CONSENT="permit")],
+        "DM": [
+            subject(),
+            subject("S2", CONSENT="deny"),
+            subject("S3", CONSENT="withdrawn"),
+            subject("S4", CONSENT="permit"),
+        ],
         "EX": [dose("2021-01-02", f"S{n}") for n in range(1, 5)],
-    }  # fmt: skip
+    }
     result = derived(**rows)
     adsl = result.datasets["ADSL"].set_index("USUBJID")
     assert dict(adsl["ANALFL"]) == {"S1": "Y", "S2": None, "S3": None, "S4": "Y"}
     assert ("excluded.consent", 2) in [(step.id, step.n_subjects) for step in result.flow]
-    required = {"study": {"id": "x", "title": "X", "data_cutoff": "2022-06-30", "consent": {"policy": "required"}}}
+    required = {
+        "study": {"id": "x", "title": "X", "data_cutoff": "2022-06-30", "consent": {"policy": "required"}}
+    }
     adsl = derived(**rows, study_file=study(**required)).datasets["ADSL"].set_index("USUBJID")
     assert dict(adsl["ANALFL"]) == {"S1": None, "S2": None, "S3": None, "S4": "Y"}
 
@@ -111,9 +144,17 @@ def test_analysis_sets() -> None:
     """Flags are Y among the analysed that satisfy the condition, else null."""
     sets = [
         {"id": "safety", "label": "Safety", "flag": "SAFFL"},
-        {"id": "full", "label": "Evaluable", "flag": "EVALFL", "condition": {"variable": "NASSESS", "op": "ge", "value": 1}},
+        {
+            "id": "full",
+            "label": "Evaluable",
+            "flag": "EVALFL",
+            "condition": {"variable": "NASSESS", "op": "ge", "value": 1},
+        },
     ]
-    rows = BASE | {"DM": [subject(), subject("S2"), subject("S3")], "EX": [dose("2021-01-02"), dose("2021-01-02", "S2")]}
+    rows = BASE | {
+        "DM": [subject(), subject("S2"), subject("S3")],
+        "EX": [dose("2021-01-02"), dose("2021-01-02", "S2")],
+    }
     result = derived(**rows | {"TR": sums(("2021-03-05", 100.0))}, study_file=study(analysis_sets=sets))
     adsl = result.datasets["ADSL"].set_index("USUBJID")
     assert dict(adsl["SAFFL"]) == {"S1": "Y", "S2": "Y", "S3": None}
@@ -121,7 +162,10 @@ def test_analysis_sets() -> None:
 
 
 def test_arm_and_status() -> None:
-    """The arm's id by its value; an arm no one knows is a finding; the last disposition event is the status."""
+    """The arm's id by its value; an arm no one knows is a finding.
+
+    The last disposition event is the status.
+    """
     treatment = {
         "drugs": [{"id": "a", "label": "A", "concept": "drug-a"}],
         "arms": [{"id": "x", "label": "X", "value": "Arm X"}],
@@ -171,13 +215,24 @@ GRADES = [
 )
 def test_characteristics(more: dict[str, Any], expected: object) -> None:
     """Which row is picked, by which date, and the level its value gets."""
-    definition = {"variable": "GRADE", "dataset": "SC", "source": "SCSTRESC", "where": {"variable": "SCTESTCD", "value": "FNCLCC"}}
+    definition = {
+        "variable": "GRADE",
+        "dataset": "SC",
+        "source": "SCSTRESC",
+        "where": {"variable": "SCTESTCD", "value": "FNCLCC"},
+    }
     assert _characteristic({"SC": GRADES}, definition | more) == ([expected], set())
 
 
 def test_a_value_without_a_level_is_kept_and_found() -> None:
     """The raw value stays visible."""
-    definition = {"variable": "GRADE", "dataset": "SC", "source": "SCSTRESC", "pick": "first", "levels": [{"value": "1"}]}
+    definition = {
+        "variable": "GRADE",
+        "dataset": "SC",
+        "source": "SCSTRESC",
+        "pick": "first",
+        "levels": [{"value": "1"}],
+    }
     assert _characteristic({"SC": GRADES[:1]}, definition) == (["3"], {"unmapped-level"})
 
 
@@ -192,13 +247,19 @@ def test_flag_characteristic_and_one_made_of_another() -> None:
         "EX": [dose("2021-01-02"), dose("2021-01-02", "S2")],
     }
     surgery = {
-        "variable": "PRIORSURG", "dataset": "PR", "where": {"variable": "PRCAT", "value": "SURGERY"}, "pick": "any",
-        "type": "flag", "on_or_before": "first_dose",
-    }  # fmt: skip
+        "variable": "PRIORSURG",
+        "dataset": "PR",
+        "where": {"variable": "PRCAT", "value": "SURGERY"},
+        "pick": "any",
+        "type": "flag",
+        "on_or_before": "first_dose",
+    }
     assert _characteristic(rows, surgery)[0] == ["Y", "N"]
     group = {
-        "variable": "SURGGR", "source": "PRIORSURG", "levels": [{"value": "operated", "values": ["Y"]}, {"value": "not", "values": ["N"]}],
-    }  # fmt: skip
+        "variable": "SURGGR",
+        "source": "PRIORSURG",
+        "levels": [{"value": "operated", "values": ["Y"]}, {"value": "not", "values": ["N"]}],
+    }
     assert _characteristic(rows, surgery, group)[0] == ["operated", "not"]
 
 
@@ -219,6 +280,9 @@ def test_an_undated_row_is_not_before_the_start() -> None:
     ],
 )
 def test_a_characteristic_that_cannot_be(definition: dict[str, Any]) -> None:
-    """A dataset or variable that is not there, or a name that ADSL computes, is an error of the study file."""
+    """A dataset or variable that is not there, or a name that ADSL computes.
+
+    Is an error of the study file.
+    """
     with pytest.raises(StudyFileError, match=definition["variable"]):
         _characteristic({}, definition)

@@ -13,14 +13,27 @@ START = pd.Series(pd.to_datetime(["2021-01-02"]), index=["S1"])
 
 def _visits(*rows: tuple[str | None, str]) -> list[str]:
     table = pd.DataFrame(
-        {"USUBJID": "S1", "VISIT": [label for label, _ in rows], "ADT": pd.to_datetime([at for _, at in rows])}
+        {
+            "USUBJID": "S1",
+            "VISIT": [label for label, _ in rows],
+            "ADT": pd.to_datetime([at for _, at in rows]),
+        }
     )
     return list(assign_visits(table, 14, START))
 
 
 def test_one_label_within_the_window_is_one_visit() -> None:
-    """14 days after the first scan still belong to the visit, 15 do not; the window starts with each visit's first scan."""
-    found = _visits(("W9", "2021-03-01"), ("W9", "2021-03-15"), ("W9", "2021-03-16"), ("W9", "2021-03-30"), ("W9", "2021-03-31"))
+    """14 days after the first scan still belong to the visit, 15 do not.
+
+    The window starts with each visit's first scan.
+    """
+    found = _visits(
+        ("W9", "2021-03-01"),
+        ("W9", "2021-03-15"),
+        ("W9", "2021-03-16"),
+        ("W9", "2021-03-30"),
+        ("W9", "2021-03-31"),
+    )
     assert found == ["W9", "W9", "W9 (2)", "W9 (2)", "W9 (3)"]
 
 
@@ -31,13 +44,23 @@ def test_different_labels_are_different_visits() -> None:
 
 def test_scans_without_a_label_are_clustered_by_date() -> None:
     """Without labels the date decides, and a scan after the first dose never joins one before it."""
-    found = _visits((None, "2021-01-01"), (None, "2021-01-08"), (None, "2021-03-01"), (None, "2021-03-15"), (None, "2021-03-16"))
+    found = _visits(
+        (None, "2021-01-01"),
+        (None, "2021-01-08"),
+        (None, "2021-03-01"),
+        (None, "2021-03-15"),
+        (None, "2021-03-16"),
+    )
     assert found == ["ASSESSMENT 1", "ASSESSMENT 2", "ASSESSMENT 3", "ASSESSMENT 3", "ASSESSMENT 4"]
 
 
 def test_a_scan_without_a_label_joins_the_labelled_visit_before_it() -> None:
     """A scan without a label up to 14 days after the first scan of a labelled visit belongs to it."""
-    assert _visits(("W9", "2021-03-01"), (None, "2021-03-10"), (None, "2021-03-16")) == ["W9", "W9", "ASSESSMENT 1"]
+    assert _visits(("W9", "2021-03-01"), (None, "2021-03-10"), (None, "2021-03-16")) == [
+        "W9",
+        "W9",
+        "ASSESSMENT 1",
+    ]
 
 
 def test_order_of_rows_does_not_matter() -> None:
@@ -85,7 +108,11 @@ def test_without_a_baseline_nothing_is_evaluable_but_a_new_lesion() -> None:
     rows = {
         "EX": [dose("2021-01-02")],
         "TU": [lesion("T1"), lesion("X1", "NEW")],
-        "TR": [size("T1", "2021-03-01", 50.0), size("T1", "2021-05-01", 20.0), state("X1", "2021-05-01", "PRESENT")],
+        "TR": [
+            size("T1", "2021-03-01", 50.0),
+            size("T1", "2021-05-01", 20.0),
+            state("X1", "2021-05-01", "PRESENT"),
+        ],
     }
     result = derived(**BASE | rows)
     overall = result.datasets["ADRS"].query("PARAMCD == 'OVR'")
@@ -96,7 +123,10 @@ def test_without_a_baseline_nothing_is_evaluable_but_a_new_lesion() -> None:
 
 
 def test_a_visit_that_reaches_beyond_the_first_dose_is_taken_with_a_finding() -> None:
-    """The only complete assessment is of one label and ends after the first dose: it is the baseline, and a finding."""
+    """The only complete assessment is of one label and ends after the first dose.
+
+    It is the baseline, and a finding.
+    """
     tr = [size("T1", "2021-01-01", 50.0, VISIT="BASELINE"), size("T2", "2021-01-05", 50.0, VISIT="BASELINE")]
     result = derived(**BASE | {"TR": tr})
     assert day(row(result.datasets["ADSL"])["BASEDT"]) == "2021-01-05"
@@ -154,4 +184,7 @@ def test_window_is_a_setting() -> None:
     """`visit_window_days: 0` makes each day a visit."""
     rows = BASE | {"TR": [*sums(), size("T1", "2021-03-05", 50.0), size("T2", "2021-03-06", 50.0)]}
     assert row(derived(**rows).datasets["ADSL"])["NASSESS"] == 1
-    assert row(derived(**rows, study_file=study(response={"visit_window_days": 0})).datasets["ADSL"])["NASSESS"] == 2
+    assert (
+        row(derived(**rows, study_file=study(response={"visit_window_days": 0})).datasets["ADSL"])["NASSESS"]
+        == 2
+    )

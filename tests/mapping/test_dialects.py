@@ -198,6 +198,24 @@ def test_seriousness_of_both_releases(code: str, serious: str):
     assert rows(mapped(made), "AE", "AESER", AESTDTC="2021-06-01") == [(serious,)]
 
 
+@pytest.mark.parametrize(("patient", "found"), [("Patient/six-sd", True), ("Patient/six-pd", False)])
+def test_a_fatal_event_of_a_living_patient_is_found(patient: str, found: bool):
+    """A fatal outcome is compared with the Patient; the dead one raises no finding."""
+    made = r.adverse_event(
+        "an-event",
+        patient=patient,
+        study="ResearchStudy/six-study",
+        term="Pneumonitis",
+        date="2021-06-01",
+        grade=5,
+        outcome="fatal",
+        serious="death",
+    )
+    result = support.mapped(made, patients=("six-sd", "six-pd"))
+    assert rows(result, "AE", "AETOXGR", "AEOUT", "AESER", AEDECOD="Pneumonitis") == [(5, "FATAL", "Y")]
+    assert ("fatal-event-without-death" in {item.code for item in result.findings}) is found
+
+
 RESPONSES = {
     "LOINC answer": concept("http://loinc.org", "LA28369-9"),
     "NCIt": concept(NCIT, "C18058"),
@@ -276,6 +294,17 @@ def test_lesion_by_configured_identifier():
     assert rows(result, "TR", "TRLNKID", TRDTC="2021-12-14") == [("L7",)]
     assert rows(result, "TU", "TUSTRESC", TULNKID="L7") == [("TARGET",)]
     assert rows(mapped(made), "TR", "TRLNKID", TRDTC="2021-12-14") == []
+
+
+def test_lesion_by_a_logical_reference():
+    """A `focus` that names the BodyStructure by its identifier only; the prefix says the role."""
+    made = size(lesion=None)
+    made["focus"] = [{"type": "BodyStructure", "identifier": {"system": "urn:lesions", "value": "T02"}}]
+    result = mapped(made)
+    assert rows(result, "TR", "TRLNKID", TRDTC="2021-12-14") == [("T02",)]
+    assert rows(result, "TU", "TUSTRESC", "TUDTC", USUBJID="SIX-003", TULNKID="T02") == [
+        ("TARGET", "2021-12-14")
+    ]
 
 
 def test_a_lesion_without_a_role_is_found():
@@ -441,6 +470,43 @@ def test_conditions(diagnosis: r.Code, profile: Any, category: str):
     """Primary, secondary or other: by the mCODE profile that is claimed, else by the chapter of ICD-10."""
     made = r.condition("a-condition", patient=PATIENT, kind=profile, diagnosis=diagnosis, onset="2021-03-03")
     assert rows(mapped(made), "MH", "MHCAT", MHSTDTC="2021-03-03") == [(category,)]
+
+
+HISTOLOGY = {
+    "ICD-O-3 as the code": {"code": concept(r.ICD_O_3, "8890/3")},
+    "words": {"code": r.concept(text="Leiomyosarcoma")},
+    "extension": {
+        "extension": [
+            {
+                "url": "http://hl7.org/fhir/us/mcode/StructureDefinition/mcode-histology-morphology-behavior",
+                "valueCodeableConcept": concept("http://terminology.hl7.org/CodeSystem/icd-o", "8890/3"),
+            }
+        ]
+    },
+    "Observation": {},
+}
+
+
+@pytest.mark.parametrize("dialect", HISTOLOGY)
+def test_histology(dialect: str):
+    """Histology by the mCODE extension, by the diagnosis itself, or by an Observation."""
+    made = r.condition(
+        "six-sd-primary",
+        patient=PATIENT,
+        kind="primary",
+        diagnosis=("http://hl7.org/fhir/sid/icd-10", "C48.0", ""),
+        onset="2021-03-03",
+    )
+    observation = r.observation_lab(
+        "a-histology",
+        patient=PATIENT,
+        date="2021-03-04",
+        test=("http://loinc.org", "31206-6", ""),
+        value=None,
+    ) | {"valueCodeableConcept": concept(r.ICD_O_3, "8890/3")}
+    more = [observation] if dialect == "Observation" else []
+    result = mapped(made | HISTOLOGY[dialect], *more)
+    assert rows(result, "MH", "MHCAT", "MHMORPH", MHSTDTC="2021-03-03") == [("PRIMARY", "Leiomyosarcoma")]
 
 
 def test_a_grade_by_another_system_is_not_fnclcc():

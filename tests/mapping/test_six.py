@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 import runpy
 from collections import Counter
@@ -32,6 +33,14 @@ def test_every_resource_is_marked_as_synthetic():
     for resource in six():
         for part in ("security", "tag"):
             assert resource["meta"][part][0]["code"] == "HTEST"
+
+
+def test_every_resource_is_fhir():
+    """fhir.resources' models take every resource (R4B has R4's structure for these types)."""
+    for resource in six():
+        kind = resource["resourceType"]
+        model = getattr(importlib.import_module(f"fhir.resources.R4B.{kind.lower()}"), kind)
+        assert model.model_validate(resource).id == resource["id"]
 
 
 def test_subjects(result: Mapped):
@@ -93,8 +102,10 @@ def test_states_of_lesions(result: Mapped):
     assert [(item.code, item.detail) for item in result.findings] == [
         (
             "unknown-code",
-            '{"concept_map":"tumor-state","system":"","code":"",'
-            '"display":"im Wesentlichen unverändert","count":1}',
+            (
+                '{"concept_map":"tumor-state","system":"","code":"",'
+                '"display":"im Wesentlichen unverändert","count":1}'
+            ),
         )
     ]
 

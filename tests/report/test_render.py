@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import msgspec
 import pytest
 
 from fhir_adapter.errors import SiteFileError
 from fhir_adapter.report.formatting import format_cell
+from fhir_adapter.results import Row
 
 Case = Any  # the dataclass of conftest.py
 
@@ -81,11 +83,11 @@ def test_files_are_private(small: Case, tmp_path: Path) -> None:
 
 
 def test_what_varies_between_runs_is_not_in_the_page(small: Case, tmp_path: Path) -> None:
-    """Of the manifest only versions, study hash and landing sequence are shown."""
+    """Of the manifest only versions and study hash are shown."""
     text = small.render(tmp_path / "run").read_text()
-    for hidden in ("20261122T230000Z-1a2b", "2026-11-22", "hospital.invalid"):
+    for hidden in ("20261122T230000Z-1a2b", "2026-11-22", "hospital.invalid", "4711"):
         assert hidden not in text
-    for shown in ("9f" * 32, "4711", "2.3.3"):
+    for shown in ("9f" * 32, "2.3.3"):
         assert shown in text
 
 
@@ -167,6 +169,17 @@ def test_accounting_and_findings_are_counted(small: Case, tmp_path: Path) -> Non
     assert "lesion-without-identity a measurement that names no lesion map 1 1" in text
 
 
+def test_own_output_does_not_change_the_page(small: Case, tmp_path: Path) -> None:
+    """A run that meets what the run before it wrote gives the same page, so that nothing is written again."""
+    first = small.render(tmp_path / "a").read_bytes()
+    small.manifest["landing_sequence"] += 3
+    for name, number in (("Observation", 2), ("DiagnosticReport", 1)):
+        row = small.accounting.get(name, {"total": 0, "used": 0, "not_needed": {}, "quarantined": {}})
+        not_needed = row["not_needed"] | {"own-output": number}
+        small.accounting[name] = row | {"total": row["total"] + number, "not_needed": not_needed}
+    assert small.render(tmp_path / "b").read_bytes() == first
+
+
 def test_sums_that_are_off_are_said(small: Case, tmp_path: Path) -> None:
     """The page does not claim that sums agree when they do not."""
     small.accounting = {
@@ -182,6 +195,24 @@ def test_the_waterfall_lists_who_has_no_bar(small: Case, tmp_path: Path) -> None
     reader = _read(small.render(tmp_path / "run"))
     assert "1 of 6 subjects have no bar: no sum of diameters at baseline: 1 (S-05)." in reader.text
     assert "S-03 · −30.0% · PR · Non-L-sarcoma · UPS" in reader.text
+
+
+def test_a_long_comparison_shows_first_what_differs(small: Case, tmp_path: Path) -> None:
+    """Of many published values those that differ stand open, with their headings; all can be unfolded."""
+    display = next(item for item in small.results.displays if item.id == "published")
+    equal, differs = display.rows
+    rows = (Row("Table 1"), *[equal] * 30, Row("Table 2"), *[equal] * 15, differs)
+    small.results.displays[small.results.displays.index(display)] = msgspec.structs.replace(
+        display, rows=rows
+    )
+    html = small.render(tmp_path / "run").read_text()
+    before, folded = html.split('<details class="fold">')
+    first = before[before.index('<table id="table-published-differences">') :]
+    assert first.count("<tr") == 3
+    assert "Table 2" in first
+    assert "Table 1<" not in first
+    assert "a misprint" in first
+    assert folded[: folded.index("</details>")].count("<tr") == 49
 
 
 def test_synthetic_data_are_called_so(small: Case, tmp_path: Path) -> None:

@@ -81,18 +81,23 @@ def read_records(rs: pd.DataFrame, reference: pd.DataFrame, pd_dates: pd.DataFra
     """
     require_columns(rs, ("USUBJID", "ADT", "AVALC"), "rs")
     require_columns(reference, ("USUBJID", "ADT"), "reference")
-    _refuse_unknown(rs["AVALC"])
-    response = spread(rs["AVALC"], lambda value: _CODES[value], -1)
+    response = spread(rs["AVALC"], lambda value: _CODES.get(value, -1), -1)
+    if (response < 0).any():
+        _refuse_unknown(rs["AVALC"])
     day = calendar_days(rs["ADT"], "rs's ADT")
     undated = np.count_nonzero(day == NO_DAY)
     if undated:
         raise ValueError(f"rs has {undated} records without ADT")
 
-    if reference["USUBJID"].isna().any() or reference["USUBJID"].duplicated().any():
-        raise ValueError("reference has a subject twice, or a row without USUBJID")
-    order = np.argsort(reference["USUBJID"].to_numpy(), kind="stable")
-    subjects = pd.Index(reference["USUBJID"].to_numpy()[order])
-    reference_day = calendar_days(reference["ADT"], "reference's ADT")[order]
+    if reference["USUBJID"].isna().any():
+        raise ValueError("reference has a row without USUBJID")
+    subjects = pd.Index(reference["USUBJID"].to_numpy())
+    reference_day = calendar_days(reference["ADT"], "reference's ADT")
+    if not subjects.is_monotonic_increasing:
+        order = subjects.argsort()
+        subjects, reference_day = subjects.take(order), reference_day[order]
+    if not subjects.is_unique:
+        raise ValueError("reference has a subject twice")
 
     subject = _positions(subjects, rs["USUBJID"])
     cut = np.full(len(subjects), np.iinfo(np.int64).max, dtype=np.int64)
@@ -120,8 +125,7 @@ def read_records(rs: pd.DataFrame, reference: pd.DataFrame, pd_dates: pd.DataFra
 
 def _refuse_unknown(avalc: pd.Series[Any]) -> None:
     unknown = sorted({repr(value) for value in avalc.unique() if value not in _CODES})
-    if unknown:
-        raise ValueError(f"AVALC is {', '.join(unknown)}; it can be {', '.join(_CODES)}")
+    raise ValueError(f"AVALC is {', '.join(unknown)}; it can be {', '.join(_CODES)}")
 
 
 def _positions(subjects: pd.Index[Any], column: pd.Series[Any]) -> Ints:

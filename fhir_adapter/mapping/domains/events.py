@@ -139,7 +139,8 @@ def _term(context: Context, row: Row) -> tuple[str | None, str | None, str | Non
 
 
 def adverse_events(context: Context) -> None:
-    """Makes AE. Runs after `exposure`, which knows the medications."""
+    """Makes AE. Runs after `demographics`, which knows the dead, and `exposure`, which knows the drugs."""
+    dead = {row["USUBJID"] for row in context.rows.get("DM", []) if row.get("DTHFL") == "Y"}
     suspects = _suspects(context)
     for row in context.table("ae_adverse_event"):
         usubjid = context.subject(row.resource)
@@ -166,6 +167,11 @@ def adverse_events(context: Context) -> None:
                 "an adverse event without its date of onset; the date it was noticed is used",
                 row.resource,
             )
+        outcome = context.target("adverse-event-outcome", row, "outcome")
+        if (grade == 5 or outcome == "FATAL") and usubjid not in dead:
+            context.finding(
+                "fatal-event-without-death", "a fatal event of a patient not recorded as dead", row.resource
+            )
         serious = context.target("seriousness", row, "seriousness")
         if serious is None and row["criterion_code"]:
             serious = "Y"
@@ -181,7 +187,7 @@ def adverse_events(context: Context) -> None:
             AESER=serious,
             AEREL=_causality(suspects.get(row.resource, [])),
             AEACN=_actions(context, row),
-            AEOUT=context.target("adverse-event-outcome", row, "outcome"),
+            AEOUT=outcome,
             AESTDTC=date,
             AEENDTC=first(row, *_ENDS),
         )

@@ -17,24 +17,52 @@ def _category(context: Context, row: dict[str, object]) -> str:
     return context.target("condition-category", row, "category") or "OTHER"
 
 
+def _observed(context: Context) -> dict[str, list[tuple[str, int, str, list[int | None]]]]:
+    """Subject → histologies recorded as Observations, by date: (date, resource, term, Conditions)."""
+    found: dict[str, list[tuple[str, int, str, list[int | None]]]] = {}
+    for row in context.table("sc_histology"):
+        usubjid = context.subject(row.resource)
+        term = context.target("histology", row, "morphology", count=False) or texts(row, "morphology")
+        if usubjid is not None and term is not None:
+            date = first(row, "effective", "effective_start", "effective_instant") or ""
+            about = [context.resolve(reference) for reference in row["focus"] or []]
+            found.setdefault(usubjid, []).append((str(date), row.resource, term, about))
+    return {usubjid: sorted(items, key=lambda item: item[:2]) for usubjid, items in found.items()}
+
+
 def conditions(context: Context) -> None:
-    """MH: one row per Condition. Histology is looked up, and unknown histology found, for cancers only."""
+    """MH: one row per Condition.
+
+    Histology comes from the Condition's extension, else its code, else (of a primary cancer) the latest
+    Observation of histology that is about it, or about no Condition. Unknown histology is a finding for
+    cancers only.
+    """
+    observed = _observed(context)
     for row in context.table("mh_condition"):
         usubjid = context.subject(row.resource)
         if usubjid is None:
             continue
         category = _category(context, row)
+        sources: list[int | None] = [row.resource]
+        views = [row.view]
         histology = context.target("histology", row, "morphology", count=category != "OTHER")
+        histology = histology or texts(row, "morphology")
+        if histology is None and category != "OTHER":
+            histology = context.target("histology", row, "term", count=False)
+        if histology is None and category == "PRIMARY":
+            for _, number, term, about in observed.get(usubjid, []):
+                if row.resource in about or not any(item is not None for item in about):
+                    histology, sources, views = term, [row.resource, number], [row.view, "sc_histology"]
         location = context.target("lesion-location", row, "site", count=category != "OTHER")
         context.emit(
             "MH",
-            row.view,
-            [row.resource],
+            " ".join(views),
+            sources,
             usubjid,
             MHCAT=category,
             MHTERM=texts(row, "term"),
             MHDECOD=context.target("condition", row, "term", count=False) or first(row, "term_display"),
-            MHMORPH=histology or texts(row, "morphology"),
+            MHMORPH=histology,
             MHLOC=location or texts(row, "site"),
             MHSTDTC=first(row, "onset", "onset_start", "recorded"),
         )

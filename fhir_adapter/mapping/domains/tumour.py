@@ -38,7 +38,7 @@ class _Lesion:
     placed: bool = False
     found: str | None = None
     roles: list[tuple[str, str]] = field(default_factory=list)
-    first: tuple[str, int] | None = None
+    observed: list[tuple[str, str, int]] = field(default_factory=list)
     evaluator: str | None = None
 
 
@@ -137,6 +137,9 @@ def _identity(
             and context.subject(number) == context.subject(row.resource)
         ):
             return structures[number], number
+    logical = _logical_focus(context, row)
+    if logical is not None:
+        return logical, None
     for kind in ("TRACKING-UID", "LESION-ID", "TRACKING-ID"):
         if kind in parts and parts[kind]["component_string"]:
             return str(parts[kind]["component_string"]).strip(), None
@@ -147,6 +150,17 @@ def _identity(
             if own == system:
                 return str(value).strip(), None
     return None, None
+
+
+def _logical_focus(context: Context, row: Row) -> str | None:
+    """Identifier in a `focus` that names a BodyStructure, or the configured system, by identifier only."""
+    systems, values = row["focus_identifier_system"] or [], row["focus_identifier_value"] or []
+    wanted = context.study.mapping.lesion_identifier_system
+    if len(values) == 1 and (
+        row["focus_type"] == ["BodyStructure"] or (wanted is not None and systems == [wanted])
+    ):
+        return str(values[0]).strip()
+    return None
 
 
 def _when(context: Context, row: Row) -> tuple[str | None, list[str]]:
@@ -192,17 +206,13 @@ def _assess(
     if role is not None:
         lesion.roles.append((role, "category"))
     lesion.evaluator = lesion.evaluator or _evaluator(context, row)
-    if lesion.first is None or (date, context.keys[number]) < (
-        lesion.first[0],
-        context.keys[lesion.first[1]],
-    ):
-        lesion.first = (date, number)
+    lesion.observed.append((date, context.keys[number], number))
     point = parts.get("TIME-POINT")
     visit_source: int | None = None
     label = None if point is None else first(point, "component_string")
     if label is None:
         label, visit_source = encounter_label(context, *encounters)
-    found = _Assessment(number, row, lesion, usubjid, date, label, [number, lesion.structure, visit_source])
+    found = _Assessment(number, row, lesion, usubjid, date, label, [number, structure, visit_source])
     for kind, part in parts.items():
         # A view of components has one row per component, in their order.
         place = next(position for position, item in enumerate(rows) if item is part)
@@ -348,7 +358,7 @@ def _state(context: Context, found: _Assessment) -> None:
 
 def _role(context: Context, lesion: _Lesion) -> tuple[str | None, str | None]:
     """(role, as found) of a lesion."""
-    source = lesion.first[1] if lesion.first is not None else lesion.structure
+    source = min(lesion.observed)[2] if lesion.observed else lesion.structure
     given = list(dict.fromkeys(role for role, _ in lesion.roles))
     prefix = _PREFIX.match(lesion.link)
     named = _ROLE_OF_PREFIX[prefix[1].upper()] if prefix is not None else None
@@ -402,11 +412,12 @@ def tumours(context: Context) -> None:
         if state is not None:
             _state(context, state)
     for (usubjid, link), lesion in sorted(lesions.items()):
-        observed = lesion.first if lesion.first is not None and lesion.first[1] in context.used else None
+        # An Observation that was quarantined says nothing of its lesion.
+        observed = min((item for item in lesion.observed if item[2] in context.used), default=None)
         if observed is None and (lesion.structure is None or _PREFIX.match(link) is None):
             continue
         role, found_as = _role(context, lesion)
-        source = observed[1] if observed is not None else None
+        source = observed[2] if observed is not None else None
         view = "tu_body_structure" if lesion.structure is not None else "tr_tumor_size"
         context.emit(
             "TU",

@@ -7,7 +7,8 @@ subject is left out and none is sampled.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -23,6 +24,7 @@ from fhir_adapter.report.figures.style import (
     SERIES,
     SOFT,
     Drawing,
+    add_bar,
     clean_axes,
     drawing,
     series_colour,
@@ -103,18 +105,11 @@ def swimmer(
     height = pitch * total + above + 0.5
     with drawing(f"figure-{figure.id}", figure.title, description, (9.0, height)) as (canvas, result):
         axes = canvas.add_axes((0.12, 0.5 / height, 0.86, (height - above - 0.5) / height))
-        dot = max(1.2, min(5.5, pitch * 36))
-        for row, (_index, subject) in enumerate(subjects.iterrows()):
-            _swim(
-                axes,
-                row,
-                subject,
-                _events(subject, firsts),
-                parts.index(subject[parts.variable]) if parts.levels else 0,
-                dot,
-                result,
-                _,
-            )
+        swims = []
+        for _index, subject in subjects.iterrows():
+            group = parts.index(subject[parts.variable]) if parts.levels else 0
+            swims.append(_swim(subject, _events(subject, firsts), group, _))
+        _draw(axes, swims, max(1.2, min(5.5, pitch * 36)), result)
         axes.set_ylim(-1, total)
         axes.set_xlim(0, float(subjects["FUPDUR"].max()) / DAYS_PER_MONTH * 1.03 + 0.2)
         labelled = total <= MOST_LABELS
@@ -174,45 +169,49 @@ def swimmer(
     return result
 
 
+@dataclass(frozen=True, slots=True)
+class _Swim:
+    """One subject: months of follow-up, of the first and last dose, and of the events."""
+
+    length: float
+    treated: tuple[float, float] | None
+    events: Mapping[str, float]
+    colour: str
+    says: str
+
+
 def _swim(
-    axes: Axes,
-    row: int,
-    subject: pd.Series[Any],
-    events: Mapping[str, float],
-    group: int | None,
-    dot: float,
-    result: Drawing,
-    _: Callable[[str], str],
-) -> None:
-    """One subject's bar and marks."""
+    subject: pd.Series[Any], events: Mapping[str, float], group: int | None, _: Callable[[str], str]
+) -> _Swim:
     length = float(subject["FUPDUR"]) / DAYS_PER_MONTH
     first, last = _months(subject["TRTSDT"], subject["BASEDT"]), _months(subject["TRTEDT"], subject["BASEDT"])
+    treated = None if first is None or last is None else (first, last)
     words = [f"{subject['USUBJID']}", _("follow-up {months} months").format(months=format_number(length, 1))]
-    if first is not None and last is not None:
-        words.append(_("treatment {months} months").format(months=format_number(last - first, 1)))
+    if treated is not None:
+        words.append(_("treatment {months} months").format(months=format_number(treated[1] - treated[0], 1)))
     names = {"CR": _("first CR"), "PR": _("first PR"), "PD": _("progression"), "death": _("death")}
     words += [
         f"{names[name]} {format_number(at, 1)}"
         for name, at in sorted(events.items(), key=lambda item: item[1])
     ]
-    bar = axes.barh(row, length, height=0.72, color=FAINT, linewidth=0)
-    says = " · ".join(words)
-    bar.patches[0].set_gid(result.note(says))
-    if first is not None and last is not None:
-        drawn = axes.barh(
-            row,
-            max(last - first, 0.05),
-            left=first,
-            height=0.72,
-            linewidth=0,
-            color=SOFT if group is None else series_colour(group),
-        )
-        drawn.patches[0].set_gid(result.note(says))
-    for name, at in events.items():
-        shape, fill = _MARKS[name]
+    colour = SOFT if group is None else series_colour(group)
+    return _Swim(length, treated, events, colour, " · ".join(words))
+
+
+def _draw(axes: Axes, swims: Sequence[_Swim], dot: float, result: Drawing) -> None:
+    """All bars and marks, the first subject at the bottom."""
+    for row, swim in enumerate(swims):
+        add_bar(axes, (0, row - 0.36), swim.length, 0.72, FAINT, result.note(swim.says))
+        if swim.treated is not None:
+            first, last = swim.treated
+            width = max(last - first, 0.05)
+            add_bar(axes, (first, row - 0.36), width, 0.72, swim.colour, result.note(swim.says))
+    for name, (shape, fill) in _MARKS.items():
+        marked = [(swim.events[name], row) for row, swim in enumerate(swims) if name in swim.events]
         axes.plot(
-            at,
-            row,
+            [at for at, _row in marked],
+            [row for _at, row in marked],
+            linestyle="none",
             marker=shape,
             markersize=dot + (1.5 if shape == "*" else 0),
             markerfacecolor=fill,
@@ -220,7 +219,14 @@ def _swim(
             markeredgewidth=0.6,
             clip_on=False,
         )
-    if "death" not in events and "PD" not in events:
-        axes.plot(
-            length + 0.12, row, marker=">", markersize=dot, color=SOFT, markeredgewidth=0, clip_on=False
-        )
+    free = [(swim.length, row) for row, swim in enumerate(swims) if not {"PD", "death"} & swim.events.keys()]
+    axes.plot(
+        [length + 0.12 for length, _row in free],
+        [row for _length, row in free],
+        linestyle="none",
+        marker=">",
+        markersize=dot,
+        color=SOFT,
+        markeredgewidth=0,
+        clip_on=False,
+    )

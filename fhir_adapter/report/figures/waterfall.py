@@ -13,7 +13,16 @@ from typing import Any
 import pandas as pd
 from matplotlib.patches import Patch
 
-from fhir_adapter.report.figures.style import FAINT, INK, SOFT, Drawing, clean_axes, drawing, series_colour
+from fhir_adapter.report.figures.style import (
+    FAINT,
+    INK,
+    SOFT,
+    Drawing,
+    add_bar,
+    clean_axes,
+    drawing,
+    series_colour,
+)
 from fhir_adapter.report.figures.subjects import groups, level_labels, population, shorten
 from fhir_adapter.report.formatting import Piece, format_number
 from fhir_adapter.study import Figure, Study
@@ -82,8 +91,7 @@ def waterfall(
                 words.append(label)
             # A change of exactly 0 would have no bar to point at.
             tall = change if abs(change) >= 0.4 else 0.4
-            bar = axes.bar(position, tall, width=0.78, color=colour, linewidth=0)
-            bar.patches[0].set_gid(result.note(" · ".join(words)))
+            add_bar(axes, (position - 0.39, 0), 0.78, tall, colour, result.note(" · ".join(words)))
             if labelled:
                 axes.annotate(
                     shorten(label, _LABEL_WIDTH),
@@ -106,10 +114,10 @@ def waterfall(
         axes.set_ylim(max(bottom, -105), top)
         axes.set_xlim(-1, len(shown))
         axes.axhline(0, color=INK, linewidth=0.8)
-        for threshold, words_ in ((PROGRESSION, _("+20%")), (PARTIAL_RESPONSE, _("−30%"))):
+        for threshold, percent in ((PROGRESSION, _("+20%")), (PARTIAL_RESPONSE, _("−30%"))):
             line = axes.axhline(threshold, color=SOFT, linewidth=0.9, dashes=(4, 3), zorder=0.9)
             name = _("threshold of progression") if threshold > 0 else _("threshold of partial response")
-            line.set_gid(result.note(f"{words_}: {name}"))
+            line.set_gid(result.note(f"{percent}: {name}"))
         axes.set_xticks([])
         axes.spines["bottom"].set_visible(False)
         axes.set_ylabel(_("Best change from baseline (%)"))

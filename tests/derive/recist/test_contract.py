@@ -259,3 +259,20 @@ def test_a_reference_without_a_date_has_no_window() -> None:
     undated = REFERENCE.assign(ADT=pd.NaT)
     assert best_overall_response(RS.assign(AVALC="SD"), undated)["AVALC"].tolist() == ["NE", "MISSING"]
     assert best_overall_response(RS, undated)["AVALC"].tolist() == ["PR", "MISSING"]
+
+
+def test_visits_are_ordered_by_date_not_by_label() -> None:
+    """The first visit by date is the baseline, whatever its label; visits of one day are ordered by label."""
+    labels = {"BASELINE": "Z", "WEEK 6": "M"}
+    third = TR.iloc[2:3].assign(VISIT="A", ADT="2021-06-01", TRSTRESN=60.0)
+    same_day = third.assign(VISIT="B", TRSTRESN=70.0)
+    tr = pd.concat([same_day, third, TR.replace({"VISIT": labels})])
+    graded = visit_responses(TU, tr)
+    assert graded["VISIT"].tolist() == ["Z", "M", "A", "B"]
+    assert graded["TRGRESP"].tolist() == [None, "PR", "PD", "PD"]
+
+
+def test_a_target_has_no_state() -> None:
+    """TUMSTATE of a target is not read, whatever it says: a target is graded by its size."""
+    state = TR.iloc[2:3].assign(TRTESTCD="TUMSTATE", TRSTRESN=np.nan, TRSTRESC="SMALLER")
+    pd.testing.assert_frame_equal(visit_responses(TU, pd.concat([TR, state])), visit_responses(TU, TR))

@@ -189,3 +189,18 @@ def test_best_response_of_visits_is_never_better_than_the_best_visit(
     for name, word in best.items():
         visits = [ORDER.index(w) for w in rs.loc[rs["USUBJID"] == name, "AVALC"]]
         assert min(visits, default=ORDER.index("MISSING")) <= ORDER.index(word)
+
+
+@settings(max_examples=60, deadline=None)
+@given(subjects())
+def test_a_later_visit_changes_no_earlier_one(frames: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    """What was graded stays when a visit is added: no response depends on what comes after it."""
+    tu, tr = frames
+    last = tr.groupby("USUBJID")["VISIT"].transform("max")
+    earlier = tr[tr["VISIT"] < last]
+    graded = visit_responses(tu, tr)
+    before = visit_responses(tu, earlier)
+    if before.empty:
+        return
+    same = graded.merge(before[["USUBJID", "VISIT"]])
+    pd.testing.assert_frame_equal(same, before)

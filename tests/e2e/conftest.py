@@ -1,0 +1,96 @@
+"""The command line as an operator uses it: a process, its exit status, its output and its files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SIX = Path(__file__).parent.parent / "data" / "six"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def run(self) -> Path:
+        """The run folder of a `--json` answer."""
+        return Path(json.loads(self.out)["run"])
+
+
+Adapter = Callable[..., Ended]
+
+
+def call(*arguments: str | Path, status: int | None = 0, cwd: Path | None = None, env: dict[str, str] | None = None) -> Ended:
+    """Runs the command line; an exit status other than the expected one fails the test with its output."""
+    done = subprocess.run(
+        [sys.executable, "-m", "fhir_adapter", *map(str, arguments)],
+        capture_output=True, text=True, timeout=600, check=False, cwd=cwd, env=os.environ | (env or {}),
+    )  # fmt: skip
+    if status is not None:
+        assert status == done.returncode, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def adapter() -> Adapter:
+    """Runs `fhir-adapter` with arguments."""
+    return call
+
+
+def six_patients() -> list[dict[str, Any]]:
+    """The resources of the six hand-written patients."""
+    files = sorted(SIX.glob("*.json"))
+    return [entry["resource"] for path in files for entry in json.loads(path.read_text("utf-8"))["entry"]]
+
+
+def write_source(folder: Path, resources: Iterable[dict[str, Any]]) -> Path:
+    """A folder of NDJSON, as an integration engine would drop it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(item, ensure_ascii=False) for item in resources]
+    (folder / "resources.ndjson").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def write_site(folder: Path, **settings: Any) -> Path:
+    """A site file; by default its source is the folder `source` beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    site: dict[str, Any] = {"id": "test", "source": {"kind": "files", "path": "source"}}
+    site |= {"state_dir": str(folder / "state")} | settings
+    path = folder / "site.yaml"
+    path.write_text(json.dumps(site), encoding="utf-8")  # JSON is YAML
+    return path
+
+
+def results_of(run: Path) -> dict[str, Any]:
+    """Id → value of every result of a run."""
+    found = json.loads((run / "results.json").read_text("utf-8"))["results"]
+    return {id_: item["value"] for id_, item in found.items()}
+
+
+@pytest.fixture(scope="session")
+def six_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of the six patients as they are."""
+    folder = tmp_path_factory.mktemp("six")
+    write_source(folder / "source", six_patients())
+    site = write_site(folder)
+    return call("run", SIX / "six.yaml", "--site", site, "--out", folder / "runs", "--quiet", "--json").run
+
+
+@pytest.fixture(scope="session")
+def reference_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of `fhir-adapter demo`: the reference study on its synthetic cohort."""
+    folder = tmp_path_factory.mktemp("demo")
+    return call("demo", "--out", folder, "--quiet", "--json").run
