@@ -42,6 +42,7 @@ def baseline_table(analysis: Analysis) -> None:
         definition = next((c for c in study.baseline.characteristics if c.variable == part.variable), None)
         title = part.label or (definition.label if definition else part.variable)
         rows.append(Row(label=title))
+        without: list[str] = []
         for form in part.show:
             if form != "levels":
                 cells = tuple(
@@ -58,7 +59,7 @@ def baseline_table(analysis: Analysis) -> None:
                 op: Op = "has" if part.multiple else "eq"
                 has = Comparison(variable=part.variable, op=op, value=level.value)
                 if analysis.rows("ADSL", population, both(part.condition, has)).empty:
-                    notes.append(f"No subjects: {level.label or level.value} ({title}).")
+                    without.append(level.label or level.value)
                     continue
                 cells = tuple(
                     Cell(
@@ -71,6 +72,8 @@ def baseline_table(analysis: Analysis) -> None:
                     for (prefix, _, arm), total in zip(columns, totals, strict=True)
                 )  # fmt: skip
                 rows.append(Row(label=level.label or level.value, cells=cells, level=1))
+            if without:
+                notes.append(f"{title}: no subjects in {', '.join(without)}.")
             gone = Comparison(variable=part.variable, op="is_null")
             if part.condition is None and len(analysis.rows("ADSL", population, gone)):
                 cells = tuple(

@@ -46,21 +46,22 @@ def disagreement(analysis: Analysis) -> None:
             analysis.add(id_, number, "disagreement", unit="n", digits=0, variable="AVALC", **selector)  # type: ignore[arg-type]
             cells.append(Cell("n", (id_,)))
         rows.append(Row(label=f"Investigator {row}", cells=tuple(cells)))
-    rows.append(
-        Row(
-            label="Visits that differ, of those compared; subjects concerned",
-            cells=(
-                Cell("n", ("disagreement.visits.differ",)),
-                Cell("n", ("disagreement.visits.compared",)),
-                Cell("n", ("disagreement.subjects.n",)),
-            )[: max(len(levels), 1)],
-        )
-    )
     analysis.results.displays.append(
         Display(
             id="disagreement", title="Response at each visit: investigator against computed", section="response",
             stub="", columns=tuple(f"Computed {level}" for level in levels), rows=tuple(rows),
             notes=("The computed response counts; the investigator's is shown and changes no number.",)
             if analysis.study.response.evaluator == "COMPUTED" else (),
+        )
+    )  # fmt: skip
+    analysis.results.displays.append(
+        Display(
+            id="disagreement_counts", title="Visits on which the investigator and the computation differ",
+            section="response", stub="Measure", columns=("n",),
+            rows=(
+                Row(label="Visits with both responses", cells=(Cell("n", ("disagreement.visits.compared",)),)),
+                Row(label="Visits that differ", cells=(Cell("n", ("disagreement.visits.differ",)),)),
+                Row(label="Subjects concerned", cells=(Cell("n", ("disagreement.subjects.n",)),)),
+            ),
         )
     )  # fmt: skip

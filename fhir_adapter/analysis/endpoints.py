@@ -42,7 +42,7 @@ def _plateau_note(curve: KaplanMeierResult, endpoint: Endpoint, label: str) -> l
     if median == curve.median or median is None:
         return []
     return [
-        f"{label}: the curve rests at exactly 50 %; the first such time is shown, the middle of the plateau is "
+        f"{label}: the curve rests at exactly 50%; the first such time is shown, the middle of the plateau is "
         f"{round_half_away(curve.median, 1)}."
     ]
 

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from fhir_adapter.analysis.endpoints import endpoint_times
+from fhir_adapter.analysis.levels import level_labels
 from fhir_adapter.analysis.selection import Analysis, both, equals, slug
 from fhir_adapter.analysis.survival import CoxResult, CoxTerm, cox
 from fhir_adapter.conditions import Comparison, Condition
@@ -56,7 +57,10 @@ def _term(
                 reason="" if value is not None else (term.reason or "not estimable"),
             )
         )  # fmt: skip
-    against = f" ({term.level} against {term.reference})" if term.level is not None else " (per unit)"
+    told = level_labels(analysis.study, term.covariate)
+    against = " (per unit)"
+    if term.level is not None and term.reference is not None:
+        against = f" ({told.get(term.level, term.level)} against {told.get(term.reference, term.reference)})"
     cells = (Cell("estimate_ci", tuple(parts[:3])), Cell("p", (parts[3],)))
     return Row(label=label + against, cells=cells, level=1)
 

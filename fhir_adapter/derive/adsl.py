@@ -13,6 +13,7 @@ import pandas as pd
 
 from fhir_adapter.accounting import Finding
 from fhir_adapter.derive.dates import COLLECTED_AT, complete_dates, impute_dates, read_dates
+from fhir_adapter.derive.findings import per_subject
 from fhir_adapter.derive.numbering import flag, none_for_missing
 from fhir_adapter.errors import StudyFileError
 from fhir_adapter.study import Study
@@ -25,18 +26,14 @@ def read_subjects(dm: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
 
     DM's columns and BIRTH (first possible day), BIRTHMID (for the age), RANDDT.
     """
+    twice = dm.loc[dm["USUBJID"].duplicated(), "USUBJID"]
+    findings = per_subject("subject-twice", "DM has two rows of one subject; the first counts", twice)
     subjects = dm.drop_duplicates("USUBJID").set_index("USUBJID").sort_index()
     birth = read_dates(subjects["BRTHDTC"])
     middle = impute_dates(birth, "middle")["DATE"]
-    findings = [
-        Finding(
-            "partial-birth-date",
-            "the date of birth is partial: the age counts from the middle of what is known",
-            "derive",
-            usubjid=name,
-        )
-        for name in subjects.index[birth["PRECISION"].isin(["Y", "M"])]
-    ]
+    text = "the date of birth is partial: the age counts from the middle of what is known"
+    partial = subjects.index[birth["PRECISION"].isin(["Y", "M"])]
+    findings += per_subject("partial-birth-date", text, partial)
     subjects = subjects.assign(
         BIRTH=birth["FIRST"], BIRTHMID=middle, RANDDT=complete_dates(subjects["RANDDTC"])
     )

@@ -85,7 +85,9 @@ def choose_visits(data: Assessments, start: pd.Series[Any], window_days: int) ->
     best = (
         visits[visits["TIER"] < 9]
         .sort_values(
-            ["USUBJID", "TIER", "LAST", "FIRST"], ascending=[True, True, False, False], kind="stable"
+            ["USUBJID", "TIER", "TARGETS_SEEN", "LAST", "FIRST"],
+            ascending=[True, True, False, False, False],
+            kind="stable",
         )
         .drop_duplicates("USUBJID")
         .set_index("USUBJID")

@@ -77,6 +77,7 @@ def derive(sdtm: dict[str, pd.DataFrame], study: Study, *, cutoff: dt.date) -> D
 
     subjects, found = read_subjects(cut["DM"])
     findings += found
+    findings += _without_demographics(cut, subjects)
     cut = {
         name: rows
         if rows.empty or name == "DM"
@@ -94,8 +95,9 @@ def derive(sdtm: dict[str, pd.DataFrame], study: Study, *, cutoff: dt.date) -> D
     findings += found
     # DM's own death flag is replaced by that of the cut-off.
     subjects = subjects.drop(columns="DTHFL").join(deaths)
-    subjects["LSTALVDT"] = subjects["LSTALVDT"].where(
-        subjects["DTHDT"].isna() | (subjects["LSTALVDT"] <= subjects["DTHDT"]), subjects["DTHDT"]
+    # A contact known to the month may begin after a death that was imputed within that month.
+    subjects["LSTALVDT"] = subjects["LSTALVDT"].mask(
+        subjects["LSTALVDT"] > subjects["DTHDT"], subjects["DTHDT"]
     )
     findings += _doses_after_death(exposure, subjects["DTHDT"])
 
@@ -155,6 +157,21 @@ def derive(sdtm: dict[str, pd.DataFrame], study: Study, *, cutoff: dt.date) -> D
     datasets = {"ADSL": adsl, **datasets, "LINEAGE": conform("LINEAGE", lineage_frame(links))}
     counts = {"visits-before-baseline": graded.earlier}
     return Derived(datasets, flow_steps(adsl, study.cohort), findings, counts)
+
+
+def _without_demographics(cut: dict[str, pd.DataFrame], subjects: pd.DataFrame) -> list[Finding]:
+    """Rows of subjects that DM does not have: they cannot be derived."""
+    numbers = {name: int((~rows["USUBJID"].isin(subjects.index)).sum()) for name, rows in cut.items()}
+    return [
+        Finding(
+            "subject-without-demographics",
+            f"{number} rows of {name} are of nobody in DM",
+            "derive",
+            detail=name,
+        )
+        for name, number in numbers.items()
+        if number
+    ]
 
 
 def _graded(

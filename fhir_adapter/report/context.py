@@ -451,7 +451,7 @@ def _key_figures(study: Study, results: Results, _: Gettext) -> Iterable[KeyFigu
 def _by_type(accounting: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The table of `accounting.summary` inside what the run wrote, without the adapter's own output.
 
-    What one run writes back, the next may meet on the server; counting it here would change the page, and with it
+    What one run writes back, the next may meet on the server; counting it would change the page, and with it
     what is written back, for ever. `accounting.json` counts it.
     """
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from fhir_adapter.datasets import conform, metadata
+from fhir_adapter.datasets import conform, empty, metadata
 from fhir_adapter.derive.stage import Derived, derive
 from fhir_adapter.study import Study
 
 NAMES = [name for name, dataset in metadata().items() if dataset.model == "SDTM"]
+_EMPTY = {name: empty(name) for name in NAMES}
 
 
 def sdtm(**rows: list[dict[str, Any]]) -> dict[str, pd.DataFrame]:
@@ -19,6 +20,9 @@ def sdtm(**rows: list[dict[str, Any]]) -> dict[str, pd.DataFrame]:
     frames = {}
     for name in NAMES:
         given = rows.get(name, [])
+        if not given:
+            frames[name] = _EMPTY[name]
+            continue
         seen: dict[str, int] = {}
         table = []
         for row in given:

@@ -79,6 +79,19 @@ def test_impossible_sequences() -> None:
     assert {"dose-before-birth", "event-before-birth", "death-before-birth", "dose-after-death"} <= found
 
 
+def test_a_row_of_nobody_and_a_subject_twice_are_findings() -> None:
+    """Rows of a subject that DM does not have are left out; of two rows of one subject the first counts."""
+    result = derived(DM=[subject(), subject(SEX="M")], EX=[dose("2021-01-02", "S9")])
+    assert codes(result) == {"subject-without-demographics", "subject-twice"}
+    assert list(result.datasets["ADSL"]["SEX"]) == ["F"]
+
+
+def test_death_without_any_contact() -> None:
+    """The day of death is no evidence of life: last contact stays unknown."""
+    adsl = row(derived(DM=[subject(DTHDTC="2021-05-01")]).datasets["ADSL"])
+    assert (day(adsl["LSTALVDT"]), day(adsl["DTHDT"])) == (None, "2021-05-01")
+
+
 def _flow(**more: Any) -> list[tuple[str, tuple[str, ...]]]:
     rows = {
         "DM": [subject(f"S{n}") for n in range(1, 6)],
@@ -198,9 +211,9 @@ GRADES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("more", "expected"),
-    [
+def test_characteristics() -> None:
+    """Which row is picked, by which date, and the level its value gets."""
+    cases: list[tuple[dict[str, Any], object]] = [
         ({"pick": "first"}, "3"),
         ({"pick": "last"}, "1"),
         ({"pick": "last", "on_or_before": "first_dose"}, "2"),
@@ -211,17 +224,15 @@ GRADES = [
         ({"pick": "first", "levels": [{"value": "high", "values": ["2", "3"]}, {"value": "1"}]}, "high"),
         ({"pick": "all", "levels": [{"value": "high", "values": ["2", "3"]}, {"value": "1"}]}, "high;1"),
         ({"pick": "worst", "levels": [{"value": "3"}, {"value": "2"}, {"value": "1"}]}, "1"),
-    ],
-)
-def test_characteristics(more: dict[str, Any], expected: object) -> None:
-    """Which row is picked, by which date, and the level its value gets."""
-    definition = {
-        "variable": "GRADE",
-        "dataset": "SC",
-        "source": "SCSTRESC",
-        "where": {"variable": "SCTESTCD", "value": "FNCLCC"},
-    }
-    assert _characteristic({"SC": GRADES}, definition | more) == ([expected], set())
+    ]
+    common = {"dataset": "SC", "source": "SCSTRESC", "where": {"variable": "SCTESTCD", "value": "FNCLCC"}}
+    definitions = [
+        {"variable": f"GRADE{n}", "label": "x"} | common | more for n, (more, _) in enumerate(cases)
+    ]
+    result = derived(**BASE | {"SC": GRADES}, study_file=study(baseline={"characteristics": definitions}))
+    adsl = row(result.datasets["ADSL"])
+    assert [adsl[f"GRADE{n}"] for n in range(len(cases))] == [expected for _, expected in cases]
+    assert codes(result) == set()
 
 
 def test_a_value_without_a_level_is_kept_and_found() -> None:

@@ -83,7 +83,7 @@ def test_explain_names_resources_with_their_versions(first: Path, adapter: Adapt
 def test_a_source_resource_can_still_be_deleted(first: Path, hapi: Hapi) -> None:
     """Nothing that was written holds a literal reference to the hospital's own data."""
     assert first.is_dir()
-    assert 200 == hapi.delete("Observation/six-pd-week9-new01")
+    assert 200 == hapi.delete("Observation/six-cr-baseline-t01")
 
 
 def test_retract_takes_everything_back(first: Path, hapi: Hapi, adapter: Adapter) -> None:

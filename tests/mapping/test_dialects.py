@@ -6,9 +6,9 @@ import json
 from functools import partial
 from typing import Any
 
+import mapping_support as support
 import pytest
-import support
-from support import rows
+from mapping_support import rows
 
 from fhir_adapter.demo import resources as r
 
@@ -282,6 +282,15 @@ def test_lesion_by_tracking_uid():
     result = mapped(made)
     assert rows(result, "TR", "TRLNKID", "TRSTRESN", TRDTC="2021-12-14") == [("1.2.3.4", 33.0)]
     assert rows(result, "TU", "TUSTRESC", TULNKID="1.2.3.4") == [("NON-TARGET",)]
+
+
+def test_role_by_the_tracking_identifier():
+    """The tracking UID says which lesion it is; the tracking identifier beside it is what people call it."""
+    made = size(lesion=None)
+    made["component"].append(component(DICOM, "112040", valueString="1.2.3.4"))
+    made["component"].append(component(DICOM, "112039", valueString="NT-2"))
+    result = mapped(made)
+    assert rows(result, "TU", "TUORRES", "TUSTRESC", TULNKID="1.2.3.4") == [("NT-2", "NON-TARGET")]
 
 
 def test_lesion_by_configured_identifier():

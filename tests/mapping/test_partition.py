@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support import Raw, landed, mapped, six, six_study
+from mapping_support import Raw, landed, mapped, six, six_study
 
 from fhir_adapter.datasets import conform
 from fhir_adapter.engines.partition import DOMAINS, SHARED_TYPES, Plan, map_partition, view_names

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from support import PLANTED, mapped, six
+from mapping_support import PLANTED, mapped, six
 
 from fhir_adapter.accounting import NOT_NEEDED
 from fhir_adapter.mapping.stage import Mapped

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pandas as pd
 import pytest
-from support import SIX, landed, mapped, rows, six, six_study
+from mapping_support import SIX, landed, mapped, rows, six, six_study
 
 from fhir_adapter.accounting import summary
 from fhir_adapter.mapping.stage import Mapped, map_resources

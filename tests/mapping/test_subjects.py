@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
+import mapping_support as support
 import pytest
-import support
-from support import landed, rows, six, six_study
+from mapping_support import landed, rows, six, six_study
 
 from fhir_adapter.demo import resources as r
 from fhir_adapter.errors import SiteFileError, SourceNotFhir

@@ -37,7 +37,8 @@ class _Lesion:
     nodal: bool = False
     placed: bool = False
     found: str | None = None
-    roles: list[tuple[str, str]] = field(default_factory=list)
+    roles: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
     observed: list[tuple[str, str, int]] = field(default_factory=list)
     evaluator: str | None = None
 
@@ -201,10 +202,13 @@ def _assess(
     _place(context, lesion, row, "site")
     for kind in ("ROLE-TARGET", "ROLE-NON-TARGET"):
         if kind in parts and parts[kind]["component_boolean"] is not False:
-            lesion.roles.append((kind.removeprefix("ROLE-"), "component"))
+            lesion.roles.append(kind.removeprefix("ROLE-"))
     role = context.target("lesion-role", row, "role", count=False)
     if role is not None:
-        lesion.roles.append((role, "category"))
+        lesion.roles.append(role)
+    tracked = parts.get("TRACKING-ID")
+    if tracked is not None and tracked["component_string"]:
+        lesion.names.append(str(tracked["component_string"]).strip())
     lesion.evaluator = lesion.evaluator or _evaluator(context, row)
     lesion.observed.append((date, context.keys[number], number))
     point = parts.get("TIME-POINT")
@@ -359,12 +363,14 @@ def _state(context: Context, found: _Assessment) -> None:
 def _role(context: Context, lesion: _Lesion) -> tuple[str | None, str | None]:
     """(role, as found) of a lesion."""
     source = min(lesion.observed)[2] if lesion.observed else lesion.structure
-    given = list(dict.fromkeys(role for role, _ in lesion.roles))
-    prefix = _PREFIX.match(lesion.link)
-    named = _ROLE_OF_PREFIX[prefix[1].upper()] if prefix is not None else None
-    if named is None:
-        match = context.terminology.translate("lesion-role", [], lesion.link, count=False)
-        named = None if match is None else match.target
+    given = list(dict.fromkeys(lesion.roles))
+    named, called = None, None
+    for name in (lesion.link, *lesion.names):
+        prefix = _PREFIX.match(name)
+        match = context.terminology.translate("lesion-role", [], name, count=False)
+        found = _ROLE_OF_PREFIX[prefix[1].upper()] if prefix is not None else match.target if match else None
+        if named is None and found is not None:
+            named, called = found, name
     role = given[0] if given else named
     if source is not None:
         if len(given) > 1 or (given and named is not None and named != given[0]):
@@ -375,7 +381,7 @@ def _role(context: Context, lesion: _Lesion) -> tuple[str | None, str | None]:
             context.finding(
                 "lesion-role", "a lesion whose role (target, non-target, new) is not said", source
             )
-    return role, (given[0] if given else lesion.link if named is not None else None)
+    return role, (given[0] if given else called)
 
 
 def tumours(context: Context) -> None:

@@ -80,7 +80,7 @@ def forest(study: Study, figure: Figure, results: Results, _: Callable[[str], st
     low, high = max(min(*spread, 0.5) / 1.3, _NARROWEST), min(max(*spread, 2.0) * 1.3, _WIDEST)
     height = 0.25 * len(lines) + 0.95
     with drawing(f"figure-{figure.id}", figure.title, description, (9.4, height)) as (canvas, result):
-        axes = canvas.add_axes((0.34, 0.52 / height, 0.37, (height - 0.85) / height))
+        axes = canvas.add_axes((0.40, 0.52 / height, 0.33, (height - 0.85) / height))
         axes.set_xscale("log")
         axes.set_xlim(low, high)
         axes.set_ylim(len(lines) - 0.4, -0.6)
@@ -88,9 +88,9 @@ def forest(study: Study, figure: Figure, results: Results, _: Callable[[str], st
         side = axes.get_yaxis_transform()
         for row, line in enumerate(lines):
             axes.text(
-                -0.91 if line.heading else -0.89,
+                -1.19 if line.heading else -1.17,
                 row,
-                shorten(line.label, 60 if line.heading else 46),
+                shorten(line.label, 64 if line.heading else 52),
                 transform=side,
                 va="center",
                 clip_on=False,
@@ -108,7 +108,7 @@ def forest(study: Study, figure: Figure, results: Results, _: Callable[[str], st
                 clip_on=False,
                 gid=result.note("", line.result),
             )
-            axes.text(1.52, row, line.p, transform=side, va="center", clip_on=False)
+            axes.text(1.58, row, line.p, transform=side, va="center", clip_on=False)
             if line.values is None:
                 continue
             estimate, lower, upper = line.values
@@ -128,7 +128,7 @@ def forest(study: Study, figure: Figure, results: Results, _: Callable[[str], st
                     markersize=6,
                     gid=result.note(f"{line.label}: {line.text}", line.result),
                 )
-        heads = ((1.03, _("HR (95% CI)")), (1.52, "P"))
+        heads = ((1.03, _("HR (95% CI)")), (1.58, "P"))
         for x, words in heads:
             axes.text(x, -0.95, words, transform=side, va="bottom", clip_on=False, color=SOFT)
         ticks = [tick for tick in _TICKS if low <= tick <= high]

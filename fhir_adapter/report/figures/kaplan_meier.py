@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -23,15 +23,16 @@ __all__ = ["kaplan_meier_figure"]
 
 # Curves differ by dash as well as by colour, for black-and-white print and colour-blind readers.
 _DASHES: tuple[Any, ...] = ("solid", (0, (6, 2)), (0, (2, 1.6)), (0, (7, 2, 1.5, 2)), (0, (1, 1)))
+_MOST_STEPS = 12
 _STEPS = {"months": (1, 2, 3, 6, 12, 24), "days": (7, 14, 30, 90, 180, 360, 720)}
 
 
 def _ticks(longest: float, unit: str) -> list[float]:
-    """Round times from 0 beyond the last one, at most eleven."""
-    step = next((step for step in _STEPS[unit] if longest / step <= 10), _STEPS[unit][-1])
-    while longest / step > 10:
+    """Round times from 0 up to the longest one, at most twelve steps."""
+    step = next((step for step in _STEPS[unit] if longest / step <= _MOST_STEPS), _STEPS[unit][-1])
+    while longest / step > _MOST_STEPS:
         step *= 2
-    return [float(step * index) for index in range(int(np.ceil(longest / step)) + 1)]
+    return [float(step * index) for index in range(math.floor(longest / step) + 1)]
 
 
 def _median(results: Results, stem: str) -> tuple[Piece, ...]:
@@ -44,8 +45,15 @@ def _median(results: Results, stem: str) -> tuple[Piece, ...]:
 
 
 def _curve(
-    axes: Axes, curve: KaplanMeierResult, index: int, result: Drawing, says: str, *, band: bool
+    axes: Axes,
+    curve: KaplanMeierResult,
+    index: int,
+    median: float | None,
+    gid: str,
+    *,
+    band: bool,
 ) -> None:
+    """One curve; the line at its median stands where the table has it."""
     colour, dashes = series_colour(index), _DASHES[index % len(_DASHES)]
     times = [0.0, *(step.time for step in curve.steps)]
     heights = [100.0, *(100 * step.surv for step in curve.steps)]
@@ -55,13 +63,13 @@ def _curve(
         upper = [100.0, *(100 * (step.surv if step.upper is None else step.upper) for step in curve.steps)]
         axes.fill_between(times, lower, upper, step="post", color=colour, alpha=0.14, linewidth=0)
     (line,) = axes.step(times, heights, where="post", color=colour, linestyle=dashes, linewidth=1.8)
-    line.set_gid(result.note(says))
+    line.set_gid(gid)
     censored = [(step.time, 100 * step.surv) for step in curve.steps if step.n_censor]
     if censored:
         x, y = zip(*censored, strict=True)
         axes.plot(x, y, linestyle="none", marker="|", markersize=7, markeredgewidth=1.1, color=colour)
-    if curve.median is not None:
-        axes.plot([curve.median, curve.median], [0, 50], color=colour, linewidth=0.8, linestyle=(0, (1.5, 2)))
+    if median is not None:
+        axes.plot([median, median], [0, 50], color=colour, linewidth=0.8, linestyle=(0, (1.5, 2)))
 
 
 def _data(
@@ -129,10 +137,14 @@ def kaplan_meier_figure(
             median = "".join(piece.text for piece in _median(results, where))
             says = f"{label}: {curve.n} subjects, {curve.events} events"
             says += f", median {median} {unit}" if median else ""
-            _curve(axes, curve, index, result, says, band=len(curves) == 1)
-        axes.plot([0, ticks[-1]], [50, 50], color=SOFT, linewidth=0.6, linestyle=(0, (1.5, 2)), zorder=0.9)
+            computed = results.results.get(f"{where}.median")
+            at = curve.median if computed is None else computed.value
+            at = float(at) if isinstance(at, int | float) else None
+            _curve(axes, curve, index, at, result.note(says), band=len(curves) == 1)
+        longest = max(float(time.max()) * 1.03, ticks[-1])
+        axes.plot([0, longest], [50, 50], color=SOFT, linewidth=0.6, linestyle=(0, (1.5, 2)), zorder=0.9)
         axes.set_ylim(0, 103)
-        axes.set_xlim(0, ticks[-1])
+        axes.set_xlim(0, longest)
         axes.set_xticks(ticks)
         axes.set_yticks([0, 25, 50, 75, 100])
         axes.set_ylabel(f"{endpoint.label} (%)")
@@ -143,10 +155,12 @@ def kaplan_meier_figure(
         p = results.results.get(f"{stem}.by.{slug(figure.by)}.logrank.p") if figure.by else None
         if p is not None and isinstance(p.value, int | float):
             axes.text(
-                0.02,
-                0.045,
+                0.985,
+                1 - (0.32 + 0.19 * len(curves)) / (height - below - 0.15),
                 _("Log-rank P {p}").format(p=_equals(p.value)),
                 transform=axes.transAxes,
+                ha="right",
+                va="top",
                 color=INK,
                 gid=result.note("", p.id),
             )
