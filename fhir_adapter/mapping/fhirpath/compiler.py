@@ -1,0 +1,477 @@
+"""Expressions compiled to Python closures over decoded JSON, with the static type of what they give.
+
+A closure takes a list of nodes and an environment (constants, `%rowIndex`) and returns a list of values. A run of plain
+elements becomes one closure. What lies outside the subset is given to fhirpathpy, node by node, which is correct
+and much slower; `Compiled.native` tells.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, DivisionByZero, InvalidOperation
+from typing import Any
+
+import fhirpathpy
+from fhirpathpy.models import models
+
+from fhir_adapter.mapping.fhirpath.boundaries import boundary
+from fhir_adapter.mapping.fhirpath.elements import Choice, elements, family
+from fhir_adapter.mapping.fhirpath.parser import (
+    Binary,
+    Call,
+    Constant,
+    FhirPathError,
+    Index,
+    Literal,
+    Member,
+    Negate,
+    Node,
+    This,
+    parse,
+)
+
+__all__ = ["Compiled", "Scope", "ShapeError", "compile_path"]
+
+Nodes = list[Any]
+Function = Callable[[Nodes, Mapping[str, Any]], Nodes]
+
+
+class ShapeError(Exception):
+    """A resource whose JSON has another shape than FHIR says; `path` is where."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where an expression stands: the type of its context, the release, and the types of the constants.
+
+    `path` is the JSON path of the context, for error messages.
+    """
+
+    type: str | None
+    release: str = "R4"
+    constants: Mapping[str, str] | None = None
+    path: str = "$"
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled expression.
+
+    Attributes:
+        run: nodes and environment to values.
+        type: FHIR type (or backbone path) of the values, None if it is not known.
+        path: JSON path of the values, as far as it is one.
+        native: whether fhirpathpy is not needed.
+    """
+
+    run: Function
+    type: str | None
+    path: str
+    native: bool = True
+
+
+class _Unsupported(Exception):
+    """Valid FHIRPath that the subset does not cover."""
+
+
+def _steps(keys: tuple[str, ...], path: str) -> Function:
+    """One closure for a run of plain elements."""
+
+    def run(nodes: Nodes, env: Mapping[str, Any]) -> Nodes:
+        for key in keys:
+            found: Nodes = []
+            for node in nodes:
+                if type(node) is not dict:
+                    raise ShapeError(path, "an object was expected here")
+                value = node.get(key)
+                if value is None:
+                    continue
+                if type(value) is list:
+                    found += [item for item in value if item is not None]
+                else:
+                    found.append(value)
+            if not found:
+                return found
+            nodes = found
+        return nodes
+
+    return run
+
+
+class _Builder:
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.tables = elements(scope.release)
+
+    def build(self, node: Node, of: Compiled) -> Compiled | Choice:
+        if isinstance(node, This):
+            return of
+        if isinstance(node, Literal):
+            value = node.value
+            return Compiled(lambda nodes, env: [value], node.type, of.path)
+        if isinstance(node, Constant):
+            return self._constant(node.name, of)
+        if isinstance(node, Member):
+            return self._member(node, of)
+        if isinstance(node, Index):
+            return self._index(node, of)
+        if isinstance(node, Negate):
+            inner = self.value(node.of, of)
+            run = inner.run
+            return Compiled(lambda nodes, env: [-_number(item) for item in run(nodes, env)], inner.type, of.path)
+        if isinstance(node, Binary):
+            return self._binary(node, of)
+        return self._call(node, of)
+
+    def value(self, node: Node, of: Compiled) -> Compiled:
+        """An expression that is not left as a bare choice: `value` alone takes whichever type is there."""
+        built = self.build(node, of)
+        if isinstance(built, Choice):
+            keys = [key for _, key in built.keys]
+            base = self.value(node.of, of) if isinstance(node, Member) else of
+            parts = [_steps((key,), base.path) for key in keys]
+            start = base.run
+            return Compiled(
+                lambda nodes, env: [item for part in parts for item in part(start(nodes, env), env)],
+                None,
+                f"{base.path}.{built.name}[x]",
+            )
+        return built
+
+    def _constant(self, name: str, of: Compiled) -> Compiled:
+        if name == "rowIndex":
+            return Compiled(lambda nodes, env: [env["rowIndex"]], "integer", of.path)
+        types = self.scope.constants or {}
+        if name not in types:
+            raise FhirPathError(f"there is no constant %{name}")
+        return Compiled(lambda nodes, env: [env[name]], types[name], of.path)
+
+    def _member(self, node: Member, of: Compiled) -> Compiled | Choice:
+        base = self.value(node.of, of)
+        if base.type is None:
+            return Compiled(_then(base.run, _steps((node.name,), base.path)), None, f"{base.path}.{node.name}")
+        if isinstance(node.of, This) and node.name == base.type:
+            return base  # `Patient.name` in a view of Patient
+        if family(base.type) is not None:
+            raise FhirPathError(f"{base.type} has no element {node.name}")
+        found = self.tables.child(base.type, node.name)
+        if isinstance(found, Choice):
+            return found
+        return _extend(base, node.name, found)
+
+    def _index(self, node: Index, of: Compiled) -> Compiled:
+        base, index = self.value(node.of, of), self.value(node.index, of)
+        run, at = base.run, index.run
+
+        def pick(nodes: Nodes, env: Mapping[str, Any]) -> Nodes:
+            places = at(nodes, env)
+            place = places[0] if places else -1
+            found = run(nodes, env)
+            return [found[place]] if isinstance(place, int) and 0 <= place < len(found) else []
+
+        return Compiled(pick, base.type, base.path)
+
+    def _binary(self, node: Binary, of: Compiled) -> Compiled:
+        left, right = self.value(node.left, of), self.value(node.right, of)
+        one, two, sign = left.run, right.run, node.operator
+        if sign in {"and", "or"}:
+            stop = sign == "or"
+
+            def logic(nodes: Nodes, env: Mapping[str, Any]) -> Nodes:
+                first = _truth(one(nodes, env), of.path)
+                if first is stop:
+                    return [stop]
+                second = _truth(two(nodes, env), of.path)
+                if second is stop:
+                    return [stop]
+                return [] if first is None or second is None else [not stop]
+
+            return Compiled(logic, "boolean", of.path)
+        kinds = {family(left.type), family(right.type)} - {None}
+        if len(kinds - {"date", "text"}) > 1 or kinds & {"boolean", "number"} and kinds & {"date", "text"}:
+            raise FhirPathError(f"{left.type} and {right.type} cannot be joined by {sign}")
+        if sign in {"=", "!="}:
+
+            def equal(nodes: Nodes, env: Mapping[str, Any]) -> Nodes:
+                first, second = one(nodes, env), two(nodes, env)
+                if not first or not second:
+                    return []
+                return [(first == second) is (sign == "=")]
+
+            return Compiled(equal, "boolean", of.path)
+        if sign in _COMPARE:
+            compare = _COMPARE[sign]
+
+            def order(nodes: Nodes, env: Mapping[str, Any]) -> Nodes:
+                first, second = _single(one(nodes, env), of.path), _single(two(nodes, env), of.path)
+                if first is None or second is None:
+                    return []
+                if isinstance(first, str) != isinstance(second, str):
+                    raise ShapeError(of.path, "values of two kinds are compared here")
+                return [compare(first, second)]
+
+            return Compiled(order, "boolean", of.path)
+        calculate = _ARITHMETIC[sign]
+
+        def arithmetic(nodes: Nodes, env: Mapping[str, Any]) -> Nodes:
+            first, second = _single(one(nodes, env), of.path), _single(two(nodes, env), of.path)
+            if first is None or second is None:
+                return []
+            if sign == "+" and isinstance(first, str) and isinstance(second, str):
+                return [first + second]
+            try:
+                return [calculate(_number(first), _number(second))]
+            except (DivisionByZero, InvalidOperation, ZeroDivisionError):
+                return []
+
+        return Compiled(arithmetic, "decimal" if "number" in kinds else left.type, of.path)
+
+    def _call(self, node: Call, of: Compiled) -> Compiled:
+        name, arguments = node.name, node.arguments
+        if name == "ofType" and len(arguments) == 1:
+            return self._of_type(node, of)
+        base = self.value(node.of, of)
+        run = base.run
+        if name == "where" and len(arguments) == 1:
+            test = self.value(arguments[0], _start(base)).run
+            if family(self.value(arguments[0], _start(base)).type) not in {None, "boolean"}:
+                raise FhirPathError("where() needs a condition")
+            return Compiled(
+                lambda nodes, env: [item for item in run(nodes, env) if _truth(test([item], env), base.path)],
+                base.type,
+                base.path,
+            )
+        if name in {"exists", "empty"} and len(arguments) <= (name == "exists"):
+            wanted = name == "exists"
+            if arguments:
+                return self._call(Call(Call(node.of, "where", arguments), "exists", ()), of)
+            return Compiled(lambda nodes, env: [bool(run(nodes, env)) is wanted], "boolean", of.path)
+        if name == "not" and not arguments:
+
+            def negate(nodes: Nodes, env: Mapping[str, Any]) -> Nodes:
+                truth = _truth(run(nodes, env), of.path)
+                return [] if truth is None else [not truth]
+
+            return Compiled(negate, "boolean", of.path)
+        if name == "first" and not arguments:
+            return Compiled(lambda nodes, env: run(nodes, env)[:1], base.type, base.path)
+        if name == "extension" and len(arguments) == 1:
+            url = self.value(arguments[0], of).run
+            step = _steps(("extension",), base.path)
+            return Compiled(
+                lambda nodes, env: _extensions(step(run(nodes, env), env), url(nodes, env), base.path),
+                "Extension",
+                f"{base.path}.extension",
+            )
+        if name == "join" and len(arguments) <= 1:
+            between = self.value(arguments[0], of).run if arguments else lambda nodes, env: [""]
+
+            def join(nodes: Nodes, env: Mapping[str, Any]) -> Nodes:
+                found = run(nodes, env)
+                if not all(isinstance(item, str) for item in found):
+                    raise ShapeError(base.path, "a text was expected here")
+                return [str(between(nodes, env)[0]).join(found)]
+
+            return Compiled(join, "string", of.path)
+        if name in {"lowBoundary", "highBoundary"} and not arguments:
+            high, type_ = name == "highBoundary", base.type
+            return Compiled(
+                lambda nodes, env: [
+                    edge for item in run(nodes, env) if (edge := boundary(item, type_, high=high)) is not None
+                ],
+                type_,
+                base.path,
+            )
+        if name == "getResourceKey" and not arguments:
+            return Compiled(lambda nodes, env: [_resource_key(item) for item in run(nodes, env)], "string", of.path)
+        if name == "getReferenceKey" and len(arguments) <= 1:
+            wanted_type = _type_name(arguments[0]) if arguments else None
+            return Compiled(
+                lambda nodes, env: [
+                    key for item in run(nodes, env) if (key := _reference_key(item, wanted_type, base.path)) is not None
+                ],
+                "string",
+                base.path,
+            )
+        raise _Unsupported(name)
+
+    def _of_type(self, node: Call, of: Compiled) -> Compiled:
+        type_ = _type_name(node.arguments[0])
+        built = self.build(node.of, of)
+        if isinstance(built, Choice):
+            key = built.key(type_)
+            base = self.value(node.of.of, of) if isinstance(node.of, Member) else of
+            if key is None:
+                raise FhirPathError(f"{base.type}.{built.name}[x] cannot be a {type_}")
+            return _extend(base, key, type_)
+        if built.type is not None and built.type == type_:
+            return built
+        if built.type in {None, "Resource"} and self.tables.known(type_):
+            run = built.run
+            return Compiled(
+                lambda nodes, env: [item for item in run(nodes, env) if _is_resource(item, type_, built.path)],
+                type_,
+                built.path,
+            )
+        raise FhirPathError(f"{built.type} is never a {type_}")
+
+
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": lambda one, two: Decimal(one) / Decimal(two),
+}
+
+
+def _start(base: Compiled) -> Compiled:
+    return Compiled(_identity, base.type, base.path)
+
+
+def _identity(nodes: Nodes, env: Mapping[str, Any]) -> Nodes:
+    return nodes
+
+
+def _then(first: Function, second: Function) -> Function:
+    if first is _identity:
+        return second
+    return lambda nodes, env: second(first(nodes, env), env)
+
+
+@dataclass(frozen=True)
+class _Path(Compiled):
+    """A path of plain elements from a start; a longer one is made of its keys and not of its closure."""
+
+    start: Function = _identity
+    keys: tuple[str, ...] = ()
+    at: str = "$"
+
+
+def _extend(base: Compiled, key: str, type_: str) -> Compiled:
+    start, keys, at = (base.start, base.keys, base.at) if isinstance(base, _Path) else (base.run, (), base.path)
+    keys = (*keys, key)
+    run = _then(start, _steps(keys, ".".join([at, *keys])))
+    return _Path(run, type_, f"{base.path}.{key}", True, start, keys, at)
+
+
+def _type_name(node: Node) -> str:
+    while isinstance(node, Member):  # FHIR.Quantity
+        return node.name
+    raise FhirPathError("the name of a type is missing")
+
+
+def _single(found: Nodes, path: str) -> Any:
+    if len(found) > 1:
+        raise ShapeError(path, "one value was expected here, there are several")
+    return found[0] if found else None
+
+
+def _truth(found: Nodes, path: str) -> bool | None:
+    """The truth of a singleton; a single value that is not a boolean is true (FHIRPath, singleton evaluation)."""
+    value = _single(found, path)
+    return value if value is None or isinstance(value, bool) else True
+
+
+def _number(value: Any) -> int | Decimal:
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
+        raise ShapeError("$", "a number was expected in a calculation")
+    return value
+
+
+def _is_resource(item: Any, type_: str, path: str) -> bool:
+    if not isinstance(item, dict):
+        raise ShapeError(path, "an object was expected here")
+    return item.get("resourceType") == type_
+
+
+def _extensions(found: Nodes, url: Nodes, path: str) -> Nodes:
+    wanted = url[0] if url else None
+    chosen = []
+    for item in found:
+        if not isinstance(item, dict) or not isinstance(item.get("url"), str):
+            raise ShapeError(f"{path}.extension", "an extension without a url")
+        if item["url"] == wanted:
+            chosen.append(item)
+    return chosen
+
+
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_REFERENCE = re.compile(r"(?:https?://[^\s#?]+/)?([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?")
+
+
+def _resource_key(item: Any) -> str:
+    id_ = item.get("id") if isinstance(item, dict) else None
+    type_ = item.get("resourceType") if isinstance(item, dict) else None
+    if not isinstance(type_, str) or not isinstance(id_, str) or not _ID.fullmatch(id_):
+        raise ShapeError("$.id", "the resource has no id")
+    return f"{type_}/{id_}"
+
+
+def _reference_key(item: Any, type_: str | None, path: str) -> str | None:
+    if not isinstance(item, dict):
+        raise ShapeError(path, "an object was expected here")
+    text = item.get("reference")
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise ShapeError(f"{path}.reference", "a text was expected here")
+    match = _REFERENCE.fullmatch(text)
+    if match is None or (type_ is not None and match[1] != type_):
+        return None
+    return f"{match[1]}/{match[2]}"
+
+
+def _by_fhirpathpy(text: str, scope: Scope) -> Compiled:
+    """An expression of the whole language, evaluated by fhirpathpy for each node."""
+    model = models["r5" if scope.release == "R5" else "r4"]
+    try:
+        expression: Any = {"base": scope.type, "expression": text} if scope.type and "." in scope.type else text
+        evaluate = fhirpathpy.compile(expression, model)
+    except Exception as error:
+        raise FhirPathError(f"not FHIRPath ({type(error).__name__})") from error
+
+    def run(nodes: Nodes, env: Mapping[str, Any]) -> Nodes:
+        found: Nodes = []
+        for node in nodes:
+            try:
+                found += evaluate(node, dict(env))
+            except Exception as error:
+                raise ShapeError(scope.path, f"the expression cannot be evaluated ({type(error).__name__})") from error
+        return found
+
+    return Compiled(run, None, scope.path, native=False)
+
+
+def compile_path(text: str, scope: Scope) -> Compiled:
+    """Compiles an expression for a context.
+
+    Raises:
+        FhirPathError: it is not FHIRPath, names an element or constant that does not exist, or joins types that
+            do not fit.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise FhirPathError("a path is missing")
+    try:
+        tree = parse(text)
+    except FhirPathError as error:
+        try:
+            fhirpathpy.parse(text)
+        except Exception:  # noqa: BLE001 - the parser of another package; ours has said what is wrong
+            raise error from None
+        return _by_fhirpathpy(text, scope)
+    start = Compiled(_identity, scope.type, scope.path)
+    try:
+        return _Builder(scope).value(tree, start)
+    except _Unsupported:
+        return _by_fhirpathpy(text, scope)

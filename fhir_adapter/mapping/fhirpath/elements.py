@@ -1,0 +1,96 @@
+"""Element tables: which elements a FHIR type has, of which type, so that a misspelt path is an error.
+
+The tables come with fhirpathpy (R4 and R5; R4B is R4 for the types of a study). They list leaf paths, so they are
+closed over prefixes here; content references and inheritance are followed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from fhirpathpy.models import models
+
+from fhir_adapter.mapping.fhirpath.parser import FhirPathError
+
+__all__ = ["Choice", "Elements", "elements", "family"]
+
+_PRIMITIVES = {
+    "boolean": "boolean",
+    "integer": "number", "integer64": "number", "positiveInt": "number", "unsignedInt": "number", "decimal": "number",
+    "string": "text", "code": "text", "id": "text", "uri": "text", "url": "text", "canonical": "text", "oid": "text",
+    "uuid": "text", "markdown": "text", "base64Binary": "text", "xhtml": "text",
+    "date": "date", "dateTime": "date", "instant": "date", "time": "date",
+}  # fmt: skip
+
+
+def family(type_: str | None) -> str | None:
+    """boolean, number, text, date, or None for a complex or unknown type."""
+    if type_ is None:
+        return None
+    if type_.startswith("System."):
+        return {"Boolean": "boolean", "Integer": "number", "Decimal": "number", "String": "text"}.get(type_[7:], "date")
+    return _PRIMITIVES.get(type_)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A choice element (`value[x]`): its name and, by type name, the JSON key."""
+
+    name: str
+    keys: tuple[tuple[str, str], ...]
+
+    def key(self, type_: str) -> str | None:
+        """JSON key of one of the types, None if the element does not have it."""
+        return dict(self.keys).get(type_[:1].lower() + type_[1:])
+
+
+class Elements:
+    """The elements of one FHIR release."""
+
+    def __init__(self, model: dict[str, Any]) -> None:
+        self._types: dict[str, str] = model["path2Type"]
+        self._parents: dict[str, str] = model["type2Parent"]
+        self._elsewhere: dict[str, str] = model["pathsDefinedElsewhere"]
+        self._choices: dict[str, list[str]] = model["choiceTypePaths"]
+        self._prefixes: set[str] = set()
+        for path in [*self._types, *self._choices]:
+            while "." in path:
+                path = path.rpartition(".")[0]  # noqa: PLW2901 - walking up is the point
+                self._prefixes.add(path)
+
+    def known(self, type_: str) -> bool:
+        """Whether a resource or data type exists."""
+        return type_ in self._parents or type_ in self._prefixes
+
+    def child(self, of: str, name: str) -> str | Choice:
+        """Type (or path of a backbone element, or choice) of an element.
+
+        Args:
+            of: a type (`Patient`, `HumanName`) or the path of a backbone element (`Patient.contact`).
+            name: name of the element, a choice without its `[x]`.
+
+        Raises:
+            FhirPathError: there is no such element.
+        """
+        place: str | None = of
+        while place is not None:
+            path = f"{place}.{name}"
+            path = self._elsewhere.get(path, path)
+            if path in self._choices:
+                lower = [type_[:1].lower() + type_[1:] for type_ in self._choices[path]]
+                return Choice(name, tuple((type_, name + type_[:1].upper() + type_[1:]) for type_ in lower))
+            found = self._types.get(path)
+            if found in {"BackboneElement", "Element"} or (found is None and path in self._prefixes):
+                return path
+            if found is not None:
+                return found
+            place = self._parents.get(place, "BackboneElement" if "." in place else None)
+        raise FhirPathError(f"{of} has no element {name}")
+
+
+@cache
+def elements(release: str) -> Elements:
+    """Element tables of a release: R4 (also for R4B) or R5."""
+    return Elements(models["r5" if release == "R5" else "r4"])

@@ -1,0 +1,399 @@
+"""ViewDefinitions: read, checked as a whole when loaded, compiled into row makers (SQL on FHIR v2, 'Processing').
+
+A misspelt path, an unknown constant, a duplicate column or a type that does not fit is an error that names its place;
+it never becomes a column of nulls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fhir_adapter.errors import StudyFileError
+from fhir_adapter.mapping.fhirpath.compiler import Compiled, Scope, ShapeError, compile_path
+from fhir_adapter.mapping.fhirpath.elements import elements, family
+from fhir_adapter.mapping.fhirpath.parser import FhirPathError
+from fhir_adapter.mapping.views.run import Column, Failure, RunResult
+
+__all__ = ["CompiledView", "load_view"]
+
+#: Deeper JSON than this is not a resource (FHIR sets no limit; real ones stay below 20).
+MAX_DEPTH = 64
+_DECODER = msgspec.json.Decoder(float_hook=Decimal)
+
+Row = list[Any]
+Env = Mapping[str, Any]
+Rows = Callable[[Any, Env], list[Row]]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A compiled select: its rows for a node, and how many columns a row has."""
+
+    rows: Rows
+    width: int
+
+
+class _Check(Exception):
+    """A mistake in a view, with its place."""
+
+    def __init__(self, place: str, text: str) -> None:
+        super().__init__(f"{place}: {text}" if place else text)
+
+
+def _list(value: Any, place: str) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise _Check(place, "a list is expected")
+    return value
+
+
+def _value_of(raw: Any, path: str, column: Column) -> Any:
+    """Checks one value against the type of its column."""
+    kind = family(column.type)
+    if kind is None:
+        return raw
+    fits = {
+        "boolean": isinstance(raw, bool),
+        "number": isinstance(raw, (int, Decimal)) and not isinstance(raw, bool),
+    }.get(kind, isinstance(raw, str))
+    if not fits:
+        raise ShapeError(path, f"a {'text' if kind in {'text', 'date'} else kind} was expected here")
+    if kind == "number" and column.type != "decimal" and isinstance(raw, Decimal):
+        if raw != raw.to_integral_value():
+            raise ShapeError(path, "a whole number was expected here")
+        return int(raw)
+    return raw
+
+
+class _Compiler:
+    def __init__(self, definition: dict[str, Any], release: str) -> None:
+        self.release = release
+        self.columns: list[Column] = []
+        self.slow: list[str] = []
+        self.constants, self.constant_types = self._read_constants(definition)
+
+    @staticmethod
+    def _read_constants(definition: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+        values: dict[str, Any] = {}
+        types: dict[str, str] = {}
+        for number, item in enumerate(_list(definition.get("constant"), "constant")):
+            place = f"constant[{number}]"
+            if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+                raise _Check(place, "a constant has a name")
+            given = [key for key in item if key.startswith("value")]
+            if len(given) != 1:
+                raise _Check(place, "a constant has exactly one value")
+            kind = given[0].removeprefix("value")
+            values[item["name"]] = item[given[0]]
+            types[item["name"]] = kind[:1].lower() + kind[1:]
+        return values, types
+
+    def path(self, text: Any, scope: Scope, place: str) -> Compiled:
+        try:
+            compiled = compile_path(text, scope)
+        except FhirPathError as error:
+            raise _Check(place, str(error)) from None
+        if not compiled.native:
+            self.slow.append(place)
+        return compiled
+
+    def scope(self, context: Compiled) -> Scope:
+        return Scope(context.type, self.release, self.constant_types, context.path)
+
+    def _column(self, item: Any, context: Compiled, place: str) -> Callable[[Any, Env], Any]:
+        if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+            raise _Check(place, "a column has a name and a path")
+        compiled = self.path(item.get("path"), self.scope(context), f"{place}.path")
+        declared = item.get("type")
+        told = family(compiled.type)
+        if isinstance(declared, str):
+            declared = declared.rpartition("/")[2]
+            wanted = family(declared)
+            texts = {"text", "date"}
+            if told and wanted and told != wanted and not {told, wanted} <= texts:
+                raise _Check(f"{place}.type", f"the path gives {compiled.type}, not {declared}")
+        type_ = declared if isinstance(declared, str) else compiled.type if told else None
+        if isinstance(type_, str) and type_.startswith("System."):
+            type_ = type_[7:].lower()
+        tags = {tag["name"]: tag["value"] for tag in _list(item.get("tag"), f"{place}.tag")}
+        column = Column(item["name"], item["path"], type_, bool(item.get("collection", False)), tags)
+        self.columns.append(column)
+        run, path, several = compiled.run, compiled.path, column.collection
+
+        def value(node: Any, env: Env) -> Any:
+            found = run([node], env)
+            if several:
+                return [_value_of(item, path, column) for item in found]
+            if not found:
+                return None
+            if len(found) > 1:
+                raise ShapeError(path, "one value was expected here, there are several")
+            return _value_of(found[0], path, column)
+
+        return value
+
+    def select(self, item: Any, context: Compiled, place: str) -> _Part:
+        """Compiles one select: its own columns, then nested selects, then unionAll, in this order."""
+        if not isinstance(item, dict):
+            raise _Check(place, "a select is an object")
+        loops = [key for key in ("forEach", "forEachOrNull", "repeat") if key in item]
+        if len(loops) > 1:
+            raise _Check(place, f"{' and '.join(loops)} exclude each other")
+        each, inner = self._loop(item, loops[0] if loops else None, context, place)
+        values = [
+            self._column(column, inner, f"{place}.column[{number}]")
+            for number, column in enumerate(_list(item.get("column"), f"{place}.column"))
+        ]
+        parts = [
+            self.select(part, inner, f"{place}.select[{number}]")
+            for number, part in enumerate(_list(item.get("select"), f"{place}.select"))
+        ]
+        union = self._union(item, inner, place)
+        if union is not None:
+            parts.append(union)
+        width = len(values) + sum(part.width for part in parts)
+        if each is None:
+            return _Part(lambda node, env: _product(values, parts, node, env), width)
+        or_null = loops[0] == "forEachOrNull"
+        blank = [None] * (width - len(values))
+
+        def rows(node: Any, env: Env) -> list[Row]:
+            found: list[Row] = []
+            number = -1
+            for number, one in enumerate(each(node, env)):  # noqa: B007 - read after the loop
+                found += _product(values, parts, one, {**env, "rowIndex": number})
+            if or_null and number < 0:
+                # One row of nulls; %rowIndex is 0 in it.
+                at_zero = {**env, "rowIndex": 0}
+                return [[*(value({}, at_zero) for value in values), *blank]]
+            return found
+
+        return _Part(rows, width)
+
+    def _loop(
+        self, item: dict[str, Any], kind: str | None, context: Compiled, place: str
+    ) -> tuple[Callable[[Any, Env], Iterable[Any]] | None, Compiled]:
+        if kind is None:
+            return None, context
+        if kind != "repeat":
+            compiled = self.path(item[kind], self.scope(context), f"{place}.{kind}")
+            run = compiled.run
+            return lambda node, env: run([node], env), Compiled(_same, compiled.type, compiled.path)
+        paths = _list(item["repeat"], f"{place}.repeat")
+        if not paths:
+            raise _Check(f"{place}.repeat", "a path is missing")
+        # A path of repeat may exist at one level and not at another (`answer.item` below an item, not below the
+        # resource), hence an element that is not there gives nothing here; the columns are checked as ever.
+        ways = [self._way(text, context, f"{place}.repeat[{number}]") for number, text in enumerate(paths)]
+        kinds = {way.type for way in ways if way is not None}
+        inner = Compiled(_same, kinds.pop() if len(kinds) == 1 else None, f"{context.path}.{paths[0]}")
+        below = [self._way(text, inner, f"{place}.repeat[{number}]") for number, text in enumerate(paths)]
+        deeper = [way.run for way in below if way is not None]
+
+        def walk(node: Any, env: Env, runs: list[Any], depth: int) -> Iterator[Any]:
+            if depth > MAX_DEPTH:
+                raise ShapeError(inner.path, "the elements are nested too deeply")
+            for run in runs:
+                for child in run([node], env):
+                    yield child
+                    yield from walk(child, env, deeper, depth + 1)
+
+        first = [way.run for way in ways if way is not None]
+        return lambda node, env: walk(node, env, first, 0), inner
+
+    def _way(self, text: Any, context: Compiled, place: str) -> Compiled | None:
+        """A path of repeat, None if its elements are not in this context."""
+        try:
+            return compile_path(text, self.scope(context))
+        except FhirPathError as error:
+            if "has no element" in str(error):
+                return None
+            raise _Check(place, str(error)) from None
+
+    def _union(self, item: dict[str, Any], context: Compiled, place: str) -> _Part | None:
+        branches = _list(item.get("unionAll"), f"{place}.unionAll")
+        if not branches:
+            return None
+        parts: list[_Part] = []
+        shape: list[tuple[str, str | None, bool]] | None = None
+        kept = len(self.columns)
+        first: list[Column] = []
+        for number, branch in enumerate(branches):
+            del self.columns[kept:]
+            part = self.select(branch, context, f"{place}.unionAll[{number}]")
+            own = self.columns[kept:]
+            names = [(column.name, family(column.type), column.collection) for column in own]
+            if shape is None:
+                shape, first = names, list(own)
+            elif [one[0] for one in names] != [one[0] for one in shape]:
+                raise _Check(f"{place}.unionAll[{number}]", "its columns are not those of the first branch, in order")
+            parts.append(part)
+        self.columns[kept:] = first
+        return _Part(lambda node, env: [row for part in parts for row in part.rows(node, env)], parts[0].width)
+
+
+def _same(nodes: list[Any], env: Env) -> list[Any]:
+    return nodes
+
+
+def _product(values: list[Callable[[Any, Env], Any]], parts: list[_Part], node: Any, env: Env) -> list[Row]:
+    rows = [[value(node, env) for value in values]]
+    for part in parts:
+        found = part.rows(node, env)
+        if not found:
+            return []
+        rows = [[*row, *more] for row in rows for more in found]
+    return rows
+
+
+def _depth(value: Any) -> int:
+    """Depth of nested objects and lists, without recursion."""
+    deepest, stack = 0, [(value, 1)]
+    while stack:
+        item, depth = stack.pop()
+        if isinstance(item, (dict, list)):
+            deepest = max(deepest, depth)
+            if deepest > MAX_DEPTH:
+                return deepest
+            stack += [(one, depth + 1) for one in (item.values() if isinstance(item, dict) else item)]
+    return deepest
+
+
+class CompiledView:
+    """A view that is ready to run.
+
+    Attributes:
+        name: name of the view.
+        resource: the type of resource that it reads.
+        columns: its columns in order.
+        compiled: whether all expressions are compiled.
+        notes: what is left to fhirpathpy, and about how much slower that is.
+    """
+
+    def __init__(self, definition: dict[str, Any], release: str) -> None:
+        name = definition.get("name")
+        self.name = name if isinstance(name, str) else "view"
+        resource = definition.get("resource")
+        if not isinstance(resource, str):
+            raise _Check("resource", "the type of resource is missing")
+        if not elements(release).known(resource):
+            raise _Check("resource", f"there is no resource type {resource} in {release}")
+        self.resource = resource
+        compiler = _Compiler(definition, release)
+        root = Compiled(_same, resource, "$")
+        selects = _list(definition.get("select"), "select")
+        if not selects:
+            raise _Check("select", "a view selects something")
+        self._parts = [compiler.select(item, root, f"select[{number}]") for number, item in enumerate(selects)]
+        names = [column.name for column in compiler.columns]
+        double = sorted({one for one in names if names.count(one) > 1})
+        if double:
+            raise _Check("select", f"two columns have the name {', '.join(double)}")
+        self._where = []
+        for number, item in enumerate(_list(definition.get("where"), "where")):
+            place = f"where[{number}].path"
+            condition = compiler.path(item.get("path") if isinstance(item, dict) else None, compiler.scope(root), place)
+            if condition.type is not None and family(condition.type) != "boolean":
+                raise _Check(place, f"a condition is a boolean, not {condition.type}")
+            self._where.append(condition)
+        self.columns = tuple(compiler.columns)
+        self._env: dict[str, Any] = {**compiler.constants, "rowIndex": 0}
+        self.compiled = not compiler.slow
+        self.notes = tuple(
+            f"view {self.name}: {place} is outside the compiled subset and left to fhirpathpy, about 20 times slower"
+            for place in compiler.slow
+        )
+
+    def _rows(self, body: bytes) -> list[Row]:
+        try:
+            resource = _DECODER.decode(body)
+        except RecursionError:
+            raise ShapeError("$", "the JSON is nested too deeply") from None
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise ShapeError("$", "this is not JSON") from None
+        if not isinstance(resource, dict):
+            raise ShapeError("$", "this is not a JSON object")
+        if resource.get("resourceType") != self.resource:
+            return []
+        # The number of brackets bounds the depth, and is cheap to count.
+        if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(resource) > MAX_DEPTH:
+            raise ShapeError("$", "the JSON is nested too deeply")
+        for condition in self._where:
+            found = condition.run([resource], self._env)
+            if not found:
+                return []
+            if len(found) > 1 or not isinstance(found[0], bool):
+                raise ShapeError("$", "a condition of the view does not give a boolean here")
+            if not found[0]:
+                return []
+        return _product([], self._parts, resource, self._env)
+
+    def run(self, resources: Iterable[bytes]) -> RunResult:
+        """Runs the view over resources, each on its own.
+
+        Args:
+            resources: JSON texts. Other types than the view's are passed over.
+
+        Returns:
+            Rows by column, the resource of each row, and failures; a failure harms no other resource.
+        """
+        rows: list[Row] = []
+        row_resource: list[int] = []
+        failures: list[Failure] = []
+        for index, body in enumerate(resources):
+            try:
+                found = self._rows(body)
+            except ShapeError as error:
+                failures.append(Failure(index, error.path, error.reason, _code(error)))
+                continue
+            rows += found
+            row_resource += [index] * len(found)
+        values = [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in self.columns]
+        columns = {column.name: given for column, given in zip(self.columns, values, strict=True)}
+        return RunResult(columns, row_resource, failures, self.columns)
+
+
+def _code(error: ShapeError) -> str:
+    if error.path == "$" and "nested" in error.reason:
+        return "depth"
+    if error.path == "$.id":
+        return "no-id"
+    if "not JSON" in error.reason or "JSON object" in error.reason:
+        return "json"
+    return "several" if "several" in error.reason else "shape"
+
+
+def load_view(source: Path | str | dict[str, Any], *, release: str = "R4") -> CompiledView:
+    """Loads a ViewDefinition, checks it and compiles it.
+
+    Args:
+        source: a file, or the decoded JSON.
+        release: R4 (also for R4B) or R5.
+
+    Raises:
+        StudyFileError: with the view's name and the place of the mistake.
+    """
+    where = "view"
+    if isinstance(source, dict):
+        definition: Any = source
+    else:
+        where = f"view {Path(source).name}"
+        try:
+            definition = msgspec.json.decode(Path(source).read_bytes())
+        except (OSError, msgspec.DecodeError) as error:
+            raise StudyFileError(f"it cannot be read as JSON ({type(error).__name__})", where=where) from error
+    if not isinstance(definition, dict):
+        raise StudyFileError("a ViewDefinition is a JSON object", where=where)
+    if isinstance(definition.get("name"), str):
+        where = f"view {definition['name']}"
+    try:
+        return CompiledView(definition, release)
+    except _Check as error:
+        raise StudyFileError(str(error), where=where) from error
