@@ -7,18 +7,21 @@ and much slower; `Compiled.native` tells.
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, DivisionByZero, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import fhirpathpy
+from fhirpathpy.engine.invocations import invocation_registry
 from fhirpathpy.models import models
+from fhirpathpy.parser import CommonTokenStream, FHIRPathLexer, FHIRPathParser, InputStream
 
 from fhir_adapter.mapping.fhirpath.boundaries import boundary
-from fhir_adapter.mapping.fhirpath.elements import Choice, elements, family
+from fhir_adapter.mapping.fhirpath.elements import Choice, UnknownElement, elements, family
 from fhir_adapter.mapping.fhirpath.parser import (
     Binary,
     Call,
@@ -37,6 +40,8 @@ __all__ = ["Compiled", "Scope", "ShapeError", "compile_path"]
 
 Nodes = list[Any]
 Function = Callable[[Nodes, Mapping[str, Any]], Nodes]
+#: A JSON key, and whether a list belongs there (None: not known).
+Step = tuple[str, bool | None]
 
 
 class ShapeError(Exception):
@@ -82,20 +87,30 @@ class _Unsupported(Exception):
     """Valid FHIRPath that the subset does not cover."""
 
 
-def _steps(keys: tuple[str, ...], path: str) -> Function:
-    """One closure for a run of plain elements."""
+def _steps(steps: tuple[Step, ...], path: str) -> Function:
+    """One closure for a run of plain elements; `path` is the JSON path of its end."""
+    parts = path.split(".")
+    above = len(parts) - len(steps)
+    places = [
+        (key, several, ".".join(parts[: above + number]), ".".join(parts[: above + number + 1]))
+        for number, (key, several) in enumerate(steps)
+    ]
 
     def run(nodes: Nodes, env: Mapping[str, Any]) -> Nodes:
-        for key in keys:
+        for key, several, parent, here in places:
             found: Nodes = []
             for node in nodes:
                 if type(node) is not dict:
-                    raise ShapeError(path, "an object was expected here")
+                    raise ShapeError(parent, "an object was expected here")
                 value = node.get(key)
                 if value is None:
                     continue
                 if type(value) is list:
+                    if several is False:
+                        raise ShapeError(here, "a single value was expected here, there is a list")
                     found += [item for item in value if item is not None]
+                elif several:
+                    raise ShapeError(here, "a list was expected here")
                 else:
                     found.append(value)
             if not found:
@@ -125,8 +140,12 @@ class _Builder:
             return self._index(node, of)
         if isinstance(node, Negate):
             inner = self.value(node.of, of)
+            if family(inner.type) not in {None, "number"}:
+                raise FhirPathError(f"{inner.type} has no negative")
             run = inner.run
-            return Compiled(lambda nodes, env: [-_number(item) for item in run(nodes, env)], inner.type, of.path)
+            return Compiled(
+                lambda nodes, env: [-_number(item) for item in run(nodes, env)], inner.type, of.path
+            )
         if isinstance(node, Binary):
             return self._binary(node, of)
         return self._call(node, of)
@@ -135,9 +154,8 @@ class _Builder:
         """An expression that is not left as a bare choice: `value` alone takes whichever type is there."""
         built = self.build(node, of)
         if isinstance(built, Choice):
-            keys = [key for _, key in built.keys]
             base = self.value(node.of, of) if isinstance(node, Member) else of
-            parts = [_steps((key,), base.path) for key in keys]
+            parts = [_steps(((key, False),), f"{base.path}.{key}") for _, key in built.keys]
             start = base.run
             return Compiled(
                 lambda nodes, env: [item for part in parts for item in part(start(nodes, env), env)],
@@ -157,15 +175,19 @@ class _Builder:
     def _member(self, node: Member, of: Compiled) -> Compiled | Choice:
         base = self.value(node.of, of)
         if base.type is None:
-            return Compiled(_then(base.run, _steps((node.name,), base.path)), None, f"{base.path}.{node.name}")
+            return Compiled(
+                _then(base.run, _steps(((node.name, None),), f"{base.path}.{node.name}")),
+                None,
+                f"{base.path}.{node.name}",
+            )
         if isinstance(node.of, This) and node.name == base.type:
             return base  # `Patient.name` in a view of Patient
         if family(base.type) is not None:
-            raise FhirPathError(f"{base.type} has no element {node.name}")
+            raise UnknownElement(f"{base.type} has no element {node.name}")
         found = self.tables.child(base.type, node.name)
         if isinstance(found, Choice):
             return found
-        return _extend(base, node.name, found)
+        return _extend(base, node.name, found, self.tables.repeats(base.type, node.name))
 
     def _index(self, node: Index, of: Compiled) -> Compiled:
         base, index = self.value(node.of, of), self.value(node.index, of)
@@ -198,12 +220,16 @@ class _Builder:
         kinds = {family(left.type), family(right.type)} - {None}
         if len(kinds - {"date", "text"}) > 1 or kinds & {"boolean", "number"} and kinds & {"date", "text"}:
             raise FhirPathError(f"{left.type} and {right.type} cannot be joined by {sign}")
+        at = left.path if isinstance(node.right, (Literal, Constant)) else right.path
         if sign in {"=", "!="}:
+            fits_left, fits_right = _FITS[family(left.type)], _FITS[family(right.type)]
 
             def equal(nodes: Nodes, env: Mapping[str, Any]) -> Nodes:
                 first, second = one(nodes, env), two(nodes, env)
                 if not first or not second:
                     return []
+                if not (all(map(fits_left, first)) and all(map(fits_right, second))):
+                    raise ShapeError(at, "values of another kind than FHIR says are compared here")
                 return [(first == second) is (sign == "=")]
 
             return Compiled(equal, "boolean", of.path)
@@ -214,9 +240,10 @@ class _Builder:
                 first, second = _single(one(nodes, env), of.path), _single(two(nodes, env), of.path)
                 if first is None or second is None:
                     return []
-                if isinstance(first, str) != isinstance(second, str):
-                    raise ShapeError(of.path, "values of two kinds are compared here")
-                return [compare(first, second)]
+                try:
+                    return [compare(first, second)]
+                except TypeError:
+                    raise ShapeError(at, "values that have no order are compared here") from None
 
             return Compiled(order, "boolean", of.path)
         calculate = _ARITHMETIC[sign]
@@ -229,18 +256,22 @@ class _Builder:
                 return [first + second]
             try:
                 return [calculate(_number(first), _number(second))]
-            except (DivisionByZero, InvalidOperation, ZeroDivisionError):
+            except ArithmeticError:  # nothing, as FHIRPath says for division by zero and overflow
                 return []
 
         return Compiled(arithmetic, "decimal" if "number" in kinds else left.type, of.path)
 
     def _call(self, node: Call, of: Compiled) -> Compiled:
         name, arguments = node.name, node.arguments
-        if name == "ofType" and len(arguments) == 1:
+        if name == "ofType":
+            if len(arguments) != 1:
+                raise FhirPathError("ofType() takes the name of a type")
             return self._of_type(node, of)
         base = self.value(node.of, of)
         run = base.run
-        if name == "where" and len(arguments) == 1:
+        if name in _ARGUMENTS and len(arguments) not in _ARGUMENTS[name]:
+            raise FhirPathError(f"{name}() does not take {len(arguments)} arguments")
+        if name == "where":
             test = self.value(arguments[0], _start(base)).run
             if family(self.value(arguments[0], _start(base)).type) not in {None, "boolean"}:
                 raise FhirPathError("where() needs a condition")
@@ -249,39 +280,45 @@ class _Builder:
                 base.type,
                 base.path,
             )
-        if name in {"exists", "empty"} and len(arguments) <= (name == "exists"):
+        if name in {"exists", "empty"}:
             wanted = name == "exists"
             if arguments:
                 return self._call(Call(Call(node.of, "where", arguments), "exists", ()), of)
             return Compiled(lambda nodes, env: [bool(run(nodes, env)) is wanted], "boolean", of.path)
-        if name == "not" and not arguments:
+        if name == "not":
 
             def negate(nodes: Nodes, env: Mapping[str, Any]) -> Nodes:
                 truth = _truth(run(nodes, env), of.path)
                 return [] if truth is None else [not truth]
 
             return Compiled(negate, "boolean", of.path)
-        if name == "first" and not arguments:
+        if name == "first":
             return Compiled(lambda nodes, env: run(nodes, env)[:1], base.type, base.path)
-        if name == "extension" and len(arguments) == 1:
-            url = self.value(arguments[0], of).run
-            step = _steps(("extension",), base.path)
+        if name == "extension":
+            told = self.value(arguments[0], of)
+            if family(told.type) != "text":
+                raise FhirPathError("extension() takes a url")
+            url = told.run
+            step = _steps((("extension", True),), f"{base.path}.extension")
             return Compiled(
                 lambda nodes, env: _extensions(step(run(nodes, env), env), url(nodes, env), base.path),
                 "Extension",
                 f"{base.path}.extension",
             )
-        if name == "join" and len(arguments) <= 1:
+        if name == "join":
             between = self.value(arguments[0], of).run if arguments else lambda nodes, env: [""]
 
             def join(nodes: Nodes, env: Mapping[str, Any]) -> Nodes:
                 found = run(nodes, env)
                 if not all(isinstance(item, str) for item in found):
                     raise ShapeError(base.path, "a text was expected here")
-                return [str(between(nodes, env)[0]).join(found)]
+                separator = between(nodes, env)
+                return [str(separator[0]).join(found)] if separator else []
 
             return Compiled(join, "string", of.path)
-        if name in {"lowBoundary", "highBoundary"} and not arguments:
+        if name in {"lowBoundary", "highBoundary"}:
+            if family(base.type) in {"text", "boolean"}:
+                raise FhirPathError(f"{base.type} has no boundaries")
             high, type_ = name == "highBoundary", base.type
             return Compiled(
                 lambda nodes, env: [
@@ -290,17 +327,34 @@ class _Builder:
                 type_,
                 base.path,
             )
-        if name == "getResourceKey" and not arguments:
-            return Compiled(lambda nodes, env: [_resource_key(item) for item in run(nodes, env)], "string", of.path)
-        if name == "getReferenceKey" and len(arguments) <= 1:
+        if name == "getResourceKey":
+            if base.type is not None and not self.tables.resource(base.type):
+                raise FhirPathError(f"{base.type} is not a resource, so it has no key")
+            return Compiled(
+                lambda nodes, env: [_resource_key(item) for item in run(nodes, env)], "string", of.path
+            )
+        if name == "getReferenceKey":
+            if base.type not in {None, "Reference"}:
+                raise FhirPathError(f"{base.type} is not a Reference, so it refers to nothing")
             wanted_type = _type_name(arguments[0]) if arguments else None
+            if wanted_type is not None and not self.tables.resource(wanted_type):
+                raise FhirPathError(f"there is no resource type {wanted_type}")
             return Compiled(
                 lambda nodes, env: [
-                    key for item in run(nodes, env) if (key := _reference_key(item, wanted_type, base.path)) is not None
+                    key
+                    for item in run(nodes, env)
+                    if (key := _reference_key(item, wanted_type, base.path)) is not None
                 ],
                 "string",
                 base.path,
             )
+        if name not in invocation_registry:
+            raise FhirPathError(f"there is no function {name}()")
+        # What can be checked is checked, though fhirpathpy evaluates it.
+        inner = _start(base) if name in _PER_ITEM else of
+        for argument in arguments if name not in _WITH_TYPES else ():
+            with contextlib.suppress(_Unsupported):
+                self.value(argument, inner)
         raise _Unsupported(name)
 
     def _of_type(self, node: Call, of: Compiled) -> Compiled:
@@ -311,19 +365,36 @@ class _Builder:
             base = self.value(node.of.of, of) if isinstance(node.of, Member) else of
             if key is None:
                 raise FhirPathError(f"{base.type}.{built.name}[x] cannot be a {type_}")
-            return _extend(base, key, type_)
+            return _extend(base, key, type_, False)
         if built.type is not None and built.type == type_:
             return built
         if built.type in {None, "Resource"} and self.tables.known(type_):
             run = built.run
             return Compiled(
-                lambda nodes, env: [item for item in run(nodes, env) if _is_resource(item, type_, built.path)],
+                lambda nodes, env: [
+                    item for item in run(nodes, env) if _is_resource(item, type_, built.path)
+                ],
                 type_,
                 built.path,
             )
         raise FhirPathError(f"{built.type} is never a {type_}")
 
 
+#: How many arguments the compiled functions take.
+_ARGUMENTS = {
+    "where": (1,), "exists": (0, 1), "empty": (0,), "not": (0,), "first": (0,), "extension": (1,), "join": (0, 1),
+    "lowBoundary": (0,), "highBoundary": (0,), "getResourceKey": (0,), "getReferenceKey": (0, 1),
+}  # fmt: skip
+#: Functions of fhirpathpy whose arguments are evaluated for each item, and those that take the name of a type.
+_PER_ITEM = {"select", "all", "repeat", "aggregate", "iif", "trace"}
+_WITH_TYPES = {"is", "as", "aggregate"}
+_FITS: dict[str | None, Callable[[Any], bool]] = {
+    None: lambda value: True,
+    "boolean": lambda value: type(value) is bool,
+    "number": lambda value: type(value) in {int, Decimal},
+    "text": lambda value: type(value) is str,
+    "date": lambda value: type(value) is str,
+}
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
@@ -351,18 +422,20 @@ def _then(first: Function, second: Function) -> Function:
 
 @dataclass(frozen=True)
 class _Path(Compiled):
-    """A path of plain elements from a start; a longer one is made of its keys and not of its closure."""
+    """A path of plain elements from a start; a longer one is made of its steps and not of its closure."""
 
     start: Function = _identity
-    keys: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
     at: str = "$"
 
 
-def _extend(base: Compiled, key: str, type_: str) -> Compiled:
-    start, keys, at = (base.start, base.keys, base.at) if isinstance(base, _Path) else (base.run, (), base.path)
-    keys = (*keys, key)
-    run = _then(start, _steps(keys, ".".join([at, *keys])))
-    return _Path(run, type_, f"{base.path}.{key}", True, start, keys, at)
+def _extend(base: Compiled, key: str, type_: str, several: bool | None) -> Compiled:
+    start, steps, at = (
+        (base.start, base.steps, base.at) if isinstance(base, _Path) else (base.run, (), base.path)
+    )
+    steps = (*steps, (key, several))
+    path = f"{base.path}.{key}"
+    return _Path(_then(start, _steps(steps, path)), type_, path, True, start, steps, at)
 
 
 def _type_name(node: Node) -> str:
@@ -407,7 +480,9 @@ def _extensions(found: Nodes, url: Nodes, path: str) -> Nodes:
 
 
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
-_REFERENCE = re.compile(r"(?:https?://[^\s#?]+/)?([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?")
+_REFERENCE = re.compile(
+    r"(?:https?://[^\s#?]+/)?([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?"
+)
 
 
 def _resource_key(item: Any) -> str:
@@ -432,14 +507,46 @@ def _reference_key(item: Any, type_: str | None, path: str) -> str | None:
     return f"{match[1]}/{match[2]}"
 
 
+def _is_fhirpath(text: str) -> bool:
+    """Whether the grammar of FHIRPath takes a text as a whole; fhirpathpy's own parser passes over mistakes."""
+
+    def refuse(error: Exception) -> None:
+        raise FhirPathError("not FHIRPath") from error
+
+    lexer = FHIRPathLexer(InputStream(text))
+    lexer.removeErrorListeners()
+    lexer.recover = refuse
+    tokens = CommonTokenStream(lexer)
+    parser = FHIRPathParser(tokens)
+    parser.removeErrorListeners()
+    try:
+        parser.expression()
+    except FhirPathError:
+        return False
+    return not parser.getNumberOfSyntaxErrors() and tokens.LA(1) == -1
+
+
+def _functions(tree: Any) -> Iterator[str]:
+    """Names of the functions in a tree of fhirpathpy."""
+    for node in tree.get("children", ()):
+        if node.get("type") == "Functn":
+            yield node["children"][0]["text"]
+        yield from _functions(node)
+
+
 def _by_fhirpathpy(text: str, scope: Scope) -> Compiled:
     """An expression of the whole language, evaluated by fhirpathpy for each node."""
     model = models["r5" if scope.release == "R5" else "r4"]
     try:
-        expression: Any = {"base": scope.type, "expression": text} if scope.type and "." in scope.type else text
+        expression: Any = (
+            {"base": scope.type, "expression": text} if scope.type and "." in scope.type else text
+        )
+        unknown = sorted(set(_functions(fhirpathpy.parse(text))) - set(invocation_registry))
         evaluate = fhirpathpy.compile(expression, model)
     except Exception as error:
         raise FhirPathError(f"not FHIRPath ({type(error).__name__})") from error
+    if unknown:
+        raise FhirPathError(f"there is no function {unknown[0]}() outside the compiled subset")
 
     def run(nodes: Nodes, env: Mapping[str, Any]) -> Nodes:
         found: Nodes = []
@@ -447,7 +554,9 @@ def _by_fhirpathpy(text: str, scope: Scope) -> Compiled:
             try:
                 found += evaluate(node, dict(env))
             except Exception as error:
-                raise ShapeError(scope.path, f"the expression cannot be evaluated ({type(error).__name__})") from error
+                raise ShapeError(
+                    scope.path, f"the expression cannot be evaluated ({type(error).__name__})"
+                ) from error
         return found
 
     return Compiled(run, None, scope.path, native=False)
@@ -465,11 +574,11 @@ def compile_path(text: str, scope: Scope) -> Compiled:
     try:
         tree = parse(text)
     except FhirPathError as error:
-        try:
-            fhirpathpy.parse(text)
-        except Exception:  # noqa: BLE001 - the parser of another package; ours has said what is wrong
+        if not _is_fhirpath(text):
             raise error from None
         return _by_fhirpathpy(text, scope)
+    except RecursionError:
+        raise FhirPathError("the expression is nested too deeply") from None
     start = Compiled(_identity, scope.type, scope.path)
     try:
         return _Builder(scope).value(tree, start)

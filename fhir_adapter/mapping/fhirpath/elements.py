@@ -1,7 +1,8 @@
 """Element tables: which elements a FHIR type has, of which type, so that a misspelt path is an error.
 
 The tables come with fhirpathpy (R4 and R5; R4B is R4 for the types of a study). They list leaf paths, so they are
-closed over prefixes here; content references and inheritance are followed.
+closed over prefixes here; content references and inheritance are followed. Whether an element repeats is read from
+fhir.resources (`cardinality`).
 """
 
 from __future__ import annotations
@@ -12,9 +13,15 @@ from typing import Any
 
 from fhirpathpy.models import models
 
+from fhir_adapter.mapping.fhirpath.cardinality import repeats
 from fhir_adapter.mapping.fhirpath.parser import FhirPathError
 
-__all__ = ["Choice", "Elements", "elements", "family"]
+__all__ = ["Choice", "Elements", "UnknownElement", "elements", "family"]
+
+
+class UnknownElement(FhirPathError):
+    """A path names an element that its type does not have."""
+
 
 _PRIMITIVES = {
     "boolean": "boolean",
@@ -29,8 +36,6 @@ def family(type_: str | None) -> str | None:
     """boolean, number, text, date, or None for a complex or unknown type."""
     if type_ is None:
         return None
-    if type_.startswith("System."):
-        return {"Boolean": "boolean", "Integer": "number", "Decimal": "number", "String": "text"}.get(type_[7:], "date")
     return _PRIMITIVES.get(type_)
 
 
@@ -49,11 +54,18 @@ class Choice:
 class Elements:
     """The elements of one FHIR release."""
 
-    def __init__(self, model: dict[str, Any]) -> None:
+    def __init__(self, release: str, model: dict[str, Any]) -> None:
+        self._release = release
         self._types: dict[str, str] = model["path2Type"]
         self._parents: dict[str, str] = model["type2Parent"]
         self._elsewhere: dict[str, str] = model["pathsDefinedElsewhere"]
         self._choices: dict[str, list[str]] = model["choiceTypePaths"]
+        # `valueQuantity` is a key of JSON and no FHIRPath, though the tables list it.
+        self._chosen = {
+            f"{path}{type_[:1].upper()}{type_[1:]}": f"{path.rpartition('.')[2]}.ofType({type_})"
+            for path, types in self._choices.items()
+            for type_ in types
+        }
         self._prefixes: set[str] = set()
         for path in [*self._types, *self._choices]:
             while "." in path:
@@ -62,7 +74,22 @@ class Elements:
 
     def known(self, type_: str) -> bool:
         """Whether a resource or data type exists."""
-        return type_ in self._parents or type_ in self._prefixes
+        return type_ in _PRIMITIVES or type_ in self._parents or type_ in self._prefixes
+
+    def resource(self, type_: str | None) -> bool:
+        """Whether a type is a type of resource."""
+        while type_ is not None and type_ != "Resource":
+            type_ = self._parents.get(type_)
+        return type_ == "Resource"
+
+    def repeats(self, of: str, key: str) -> bool | None:
+        """Whether an element is a list in JSON, None if that is not known.
+
+        Args:
+            of: as in `child`.
+            key: key of the element in JSON, `valueQuantity` of a choice.
+        """
+        return repeats(self._release, of, key)
 
     def child(self, of: str, name: str) -> str | Choice:
         """Type (or path of a backbone element, or choice) of an element.
@@ -72,12 +99,15 @@ class Elements:
             name: name of the element, a choice without its `[x]`.
 
         Raises:
-            FhirPathError: there is no such element.
+            UnknownElement: there is no such element.
+            FhirPathError: the name is the JSON key of a choice (`valueQuantity`).
         """
         place: str | None = of
         while place is not None:
             path = f"{place}.{name}"
             path = self._elsewhere.get(path, path)
+            if path in self._chosen and path.count(".") == place.count(".") + 1:
+                raise FhirPathError(f"{name} is not FHIRPath; write {self._chosen[path]}")
             if path in self._choices:
                 lower = [type_[:1].lower() + type_[1:] for type_ in self._choices[path]]
                 return Choice(name, tuple((type_, name + type_[:1].upper() + type_[1:]) for type_ in lower))
@@ -85,12 +115,12 @@ class Elements:
             if found in {"BackboneElement", "Element"} or (found is None and path in self._prefixes):
                 return path
             if found is not None:
-                return found
+                return found[7:8].lower() + found[8:] if found.startswith("System.") else found
             place = self._parents.get(place, "BackboneElement" if "." in place else None)
-        raise FhirPathError(f"{of} has no element {name}")
+        raise UnknownElement(f"{of} has no element {name}")
 
 
 @cache
 def elements(release: str) -> Elements:
     """Element tables of a release: R4 (also for R4B) or R5."""
-    return Elements(models["r5" if release == "R5" else "r4"])
+    return Elements(release, models["r5" if release == "R5" else "r4"])

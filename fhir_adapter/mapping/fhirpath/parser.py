@@ -11,7 +11,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
-__all__ = ["Binary", "Call", "Constant", "FhirPathError", "Index", "Literal", "Member", "Negate", "Node", "This", "parse"]
+__all__ = [
+    "Binary",
+    "Call",
+    "Constant",
+    "FhirPathError",
+    "Index",
+    "Literal",
+    "Member",
+    "Negate",
+    "Node",
+    "This",
+    "parse",
+]
 
 
 class FhirPathError(Exception):
@@ -95,7 +107,20 @@ _TOKEN = re.compile(
 )
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "f": "\f"}
 #: Binding power of the binary operators (FHIRPath 2.0, section 'Operator Precedence').
-_POWER = {"or": 1, "and": 2, "=": 4, "!=": 4, "<": 5, "<=": 5, ">": 5, ">=": 5, "+": 7, "-": 7, "*": 8, "/": 8}
+_POWER = {
+    "or": 1,
+    "and": 2,
+    "=": 4,
+    "!=": 4,
+    "<": 5,
+    "<=": 5,
+    ">": 5,
+    ">=": 5,
+    "+": 7,
+    "-": 7,
+    "*": 8,
+    "/": 8,
+}
 
 
 def _tokens(text: str) -> Iterator[tuple[str, str]]:
@@ -128,7 +153,9 @@ class _Parser:
     def _take(self, expected: str | None = None) -> tuple[str, str]:
         kind, text = self._peek()
         if kind == "end" or (expected is not None and text != expected):
-            raise FhirPathError(f"{expected or 'an expression'} is missing" + (f" before {text}" if text else " at the end"))
+            raise FhirPathError(
+                f"{expected or 'an expression'} is missing" + (f" before {text}" if text else " at the end")
+            )
         self._place += 1
         return kind, text
 
@@ -174,7 +201,10 @@ class _Parser:
         if kind == "date":
             self._take()
             stripped = text[1:]
-            return Literal(stripped.lstrip("T"), "time" if stripped.startswith("T") else "dateTime" if "T" in stripped else "date")
+            return Literal(
+                stripped.lstrip("T"),
+                "time" if stripped.startswith("T") else "dateTime" if "T" in stripped else "date",
+            )
         if kind == "constant":
             self._take()
             return Constant(text[1:].strip("`"))

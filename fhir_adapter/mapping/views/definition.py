@@ -6,6 +6,7 @@ it never becomes a column of nulls.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,7 +17,7 @@ import msgspec
 
 from fhir_adapter.errors import StudyFileError
 from fhir_adapter.mapping.fhirpath.compiler import Compiled, Scope, ShapeError, compile_path
-from fhir_adapter.mapping.fhirpath.elements import elements, family
+from fhir_adapter.mapping.fhirpath.elements import UnknownElement, elements, family
 from fhir_adapter.mapping.fhirpath.parser import FhirPathError
 from fhir_adapter.mapping.views.run import Column, Failure, RunResult
 
@@ -24,8 +25,13 @@ __all__ = ["CompiledView", "load_view"]
 
 #: Deeper JSON than this is not a resource (FHIR sets no limit; real ones stay below 20).
 MAX_DEPTH = 64
+#: Digits before or after the point that a number may have (FHIR's decimals have 18 in all; Arrow holds 76 in all).
+MAX_DIGITS = 38
 _DECODER = msgspec.json.Decoder(float_hook=Decimal)
 
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+#: Environment variables of FHIRPath and of views, which no constant may hide.
+_RESERVED = {"rowIndex", "context", "resource", "rootResource", "ucum", "sct", "loinc"}
 Row = list[Any]
 Env = Mapping[str, Any]
 Rows = Callable[[Any, Env], list[Row]]
@@ -46,6 +52,15 @@ class _Check(Exception):
         super().__init__(f"{place}: {text}" if place else text)
 
 
+def _keys(item: dict[str, Any], known: set[str], place: str) -> None:
+    """A misspelt key (`foreach`) must not be passed over."""
+    for key in item:
+        if key.removeprefix("_") not in {*known, "id", "extension", "modifierExtension"} or not isinstance(
+            key, str
+        ):
+            raise _Check(place, f"there is no key {key}")
+
+
 def _list(value: Any, place: str) -> list[Any]:
     if value is None:
         return []
@@ -54,10 +69,12 @@ def _list(value: Any, place: str) -> list[Any]:
     return value
 
 
-def _value_of(raw: Any, path: str, column: Column) -> Any:
-    """Checks one value against the type of its column."""
+def _value_of(raw: Any, path: str, column: Column, told: str | None) -> Any:
+    """Checks one value against the type of its column; `told` is the type that the path gives."""
     kind = family(column.type)
     if kind is None:
+        if told is not None and type(raw) is not dict:
+            raise ShapeError(path, "an object was expected here")
         return raw
     fits = {
         "boolean": isinstance(raw, bool),
@@ -65,16 +82,33 @@ def _value_of(raw: Any, path: str, column: Column) -> Any:
     }.get(kind, isinstance(raw, str))
     if not fits:
         raise ShapeError(path, f"a {'text' if kind in {'text', 'date'} else kind} was expected here")
-    if kind == "number" and column.type != "decimal" and isinstance(raw, Decimal):
+    if kind != "number":
+        return raw
+    if isinstance(raw, Decimal):
+        _, digits, exponent = raw.as_tuple()
+        if (
+            not isinstance(exponent, int)
+            or len(digits) + max(exponent, 0) > MAX_DIGITS
+            or -exponent > MAX_DIGITS
+        ):
+            raise ShapeError(path, f"a number of at most {MAX_DIGITS} digits was expected here")
+        if column.type == "decimal":
+            return raw
         if raw != raw.to_integral_value():
             raise ShapeError(path, "a whole number was expected here")
-        return int(raw)
+        raw = int(raw)
+    if column.type == "decimal":
+        if abs(raw) >= 10**MAX_DIGITS:
+            raise ShapeError(path, f"a number of at most {MAX_DIGITS} digits was expected here")
+    elif not -(2**63) <= raw < 2**63:
+        raise ShapeError(path, "a whole number of 64 bits was expected here")
     return raw
 
 
 class _Compiler:
     def __init__(self, definition: dict[str, Any], release: str) -> None:
         self.release = release
+        self.tables = elements(release)
         self.columns: list[Column] = []
         self.slow: list[str] = []
         self.constants, self.constant_types = self._read_constants(definition)
@@ -90,9 +124,18 @@ class _Compiler:
             given = [key for key in item if key.startswith("value")]
             if len(given) != 1:
                 raise _Check(place, "a constant has exactly one value")
-            kind = given[0].removeprefix("value")
-            values[item["name"]] = item[given[0]]
-            types[item["name"]] = kind[:1].lower() + kind[1:]
+            _keys(item, {"name", given[0]}, place)
+            name, kind = item["name"], given[0].removeprefix("value")
+            if not _NAME.fullmatch(name) or name in _RESERVED or name in values:
+                raise _Check(f"{place}.name", f"{name} is taken, or is not a name")
+            type_ = kind[:1].lower() + kind[1:]
+            value = item[given[0]]
+            if isinstance(value, float):
+                value = Decimal(repr(value))
+            fits = {"boolean": (bool,), "number": (int, Decimal), "text": (str,), "date": (str,)}
+            if type(value) not in fits.get(family(type_) or "", ()):
+                raise _Check(f"{place}.{given[0]}", f"this is not a {type_}")
+            values[name], types[name] = value, type_
         return values, types
 
     def path(self, text: Any, scope: Scope, place: str) -> Compiled:
@@ -107,35 +150,54 @@ class _Compiler:
     def scope(self, context: Compiled) -> Scope:
         return Scope(context.type, self.release, self.constant_types, context.path)
 
+    @staticmethod
+    def _tags(item: dict[str, Any], place: str) -> dict[str, str]:
+        tags: dict[str, str] = {}
+        for number, tag in enumerate(_list(item.get("tag"), f"{place}.tag")):
+            if not isinstance(tag, dict) or not all(
+                isinstance(tag.get(key), str) for key in ("name", "value")
+            ):
+                raise _Check(f"{place}.tag[{number}]", "a tag has a name and a value")
+            tags[tag["name"]] = tag["value"]
+        return tags
+
     def _column(self, item: Any, context: Compiled, place: str) -> Callable[[Any, Env], Any]:
         if not isinstance(item, dict) or not isinstance(item.get("name"), str):
             raise _Check(place, "a column has a name and a path")
+        _keys(item, {"name", "path", "description", "collection", "type", "tag"}, place)
+        if not _NAME.fullmatch(item["name"]):
+            raise _Check(
+                f"{place}.name", "a name has letters, digits and underscores, and begins with a letter"
+            )
         compiled = self.path(item.get("path"), self.scope(context), f"{place}.path")
         declared = item.get("type")
-        told = family(compiled.type)
-        if isinstance(declared, str):
-            declared = declared.rpartition("/")[2]
-            wanted = family(declared)
-            texts = {"text", "date"}
-            if told and wanted and told != wanted and not {told, wanted} <= texts:
-                raise _Check(f"{place}.type", f"the path gives {compiled.type}, not {declared}")
-        type_ = declared if isinstance(declared, str) else compiled.type if told else None
-        if isinstance(type_, str) and type_.startswith("System."):
-            type_ = type_[7:].lower()
-        tags = {tag["name"]: tag["value"] for tag in _list(item.get("tag"), f"{place}.tag")}
-        column = Column(item["name"], item["path"], type_, bool(item.get("collection", False)), tags)
+        told = compiled.type
+        type_ = told if family(told) else None
+        if declared is not None:
+            if not isinstance(declared, str) or not self.tables.known(declared.rpartition("/")[2]):
+                raise _Check(
+                    f"{place}.type", f"there is no type {declared}" if declared else "a type is missing"
+                )
+            type_ = declared.rpartition("/")[2]
+            kinds = {family(told), family(type_)}
+            if told is not None and len(kinds) > 1 and kinds != {"text", "date"}:
+                raise _Check(f"{place}.type", f"the path gives {told}, not {type_}")
+        several = item.get("collection", False)
+        if not isinstance(several, bool):
+            raise _Check(f"{place}.collection", "true or false is expected")
+        column = Column(item["name"], item["path"], type_, several, self._tags(item, place))
         self.columns.append(column)
-        run, path, several = compiled.run, compiled.path, column.collection
+        run, path = compiled.run, compiled.path
 
         def value(node: Any, env: Env) -> Any:
             found = run([node], env)
             if several:
-                return [_value_of(item, path, column) for item in found]
+                return [_value_of(item, path, column, told) for item in found]
             if not found:
                 return None
             if len(found) > 1:
                 raise ShapeError(path, "one value was expected here, there are several")
-            return _value_of(found[0], path, column)
+            return _value_of(found[0], path, column, told)
 
         return value
 
@@ -143,6 +205,7 @@ class _Compiler:
         """Compiles one select: its own columns, then nested selects, then unionAll, in this order."""
         if not isinstance(item, dict):
             raise _Check(place, "a select is an object")
+        _keys(item, {"column", "select", "forEach", "forEachOrNull", "repeat", "unionAll"}, place)
         loops = [key for key in ("forEach", "forEachOrNull", "repeat") if key in item]
         if len(loops) > 1:
             raise _Check(place, f"{' and '.join(loops)} exclude each other")
@@ -195,6 +258,13 @@ class _Compiler:
         kinds = {way.type for way in ways if way is not None}
         inner = Compiled(_same, kinds.pop() if len(kinds) == 1 else None, f"{context.path}.{paths[0]}")
         below = [self._way(text, inner, f"{place}.repeat[{number}]") for number, text in enumerate(paths)]
+        for number, (way, lower) in enumerate(zip(ways, below, strict=True)):
+            if way is None and lower is None:
+                raise _Check(f"{place}.repeat[{number}]", f"there are no elements {paths[number]}")
+        if any(lower is not None and lower.type != inner.type for lower in below):
+            inner = Compiled(
+                _same, None, inner.path
+            )  # elements of several types: what they have is not known
         deeper = [way.run for way in below if way is not None]
 
         def walk(node: Any, env: Env, runs: list[Any], depth: int) -> Iterator[Any]:
@@ -212,9 +282,9 @@ class _Compiler:
         """A path of repeat, None if its elements are not in this context."""
         try:
             return compile_path(text, self.scope(context))
+        except UnknownElement:
+            return None
         except FhirPathError as error:
-            if "has no element" in str(error):
-                return None
             raise _Check(place, str(error)) from None
 
     def _union(self, item: dict[str, Any], context: Compiled, place: str) -> _Part | None:
@@ -222,21 +292,37 @@ class _Compiler:
         if not branches:
             return None
         parts: list[_Part] = []
-        shape: list[tuple[str, str | None, bool]] | None = None
         kept = len(self.columns)
         first: list[Column] = []
         for number, branch in enumerate(branches):
             del self.columns[kept:]
             part = self.select(branch, context, f"{place}.unionAll[{number}]")
             own = self.columns[kept:]
-            names = [(column.name, family(column.type), column.collection) for column in own]
-            if shape is None:
-                shape, first = names, list(own)
-            elif [one[0] for one in names] != [one[0] for one in shape]:
-                raise _Check(f"{place}.unionAll[{number}]", "its columns are not those of the first branch, in order")
+            if not number:
+                first = list(own)
+            elif not _alike(first, own):
+                raise _Check(
+                    f"{place}.unionAll[{number}]",
+                    "its columns are not those of the first branch by name, type and order",
+                )
             parts.append(part)
         self.columns[kept:] = first
-        return _Part(lambda node, env: [row for part in parts for row in part.rows(node, env)], parts[0].width)
+        return _Part(
+            lambda node, env: [row for part in parts for row in part.rows(node, env)], parts[0].width
+        )
+
+
+def _alike(first: list[Column], other: list[Column]) -> bool:
+    """Whether rows of two branches can stand in one table; text and dates are both text, an unknown type fits any."""
+    if [(column.name, column.collection) for column in first] != [
+        (column.name, column.collection) for column in other
+    ]:
+        return False
+    for one, two in zip(first, other, strict=True):
+        kinds = {family(one.type), family(two.type)}
+        if len(kinds) > 1 and kinds != {"text", "date"} and None not in kinds:
+            return False
+    return True
 
 
 def _same(nodes: list[Any], env: Env) -> list[Any]:
@@ -283,7 +369,7 @@ class CompiledView:
         resource = definition.get("resource")
         if not isinstance(resource, str):
             raise _Check("resource", "the type of resource is missing")
-        if not elements(release).known(resource):
+        if not elements(release).resource(resource):
             raise _Check("resource", f"there is no resource type {resource} in {release}")
         self.resource = resource
         compiler = _Compiler(definition, release)
@@ -291,15 +377,22 @@ class CompiledView:
         selects = _list(definition.get("select"), "select")
         if not selects:
             raise _Check("select", "a view selects something")
-        self._parts = [compiler.select(item, root, f"select[{number}]") for number, item in enumerate(selects)]
+        self._parts = [
+            compiler.select(item, root, f"select[{number}]") for number, item in enumerate(selects)
+        ]
         names = [column.name for column in compiler.columns]
+        if not names:
+            raise _Check("select", "a view has a column")
         double = sorted({one for one in names if names.count(one) > 1})
         if double:
             raise _Check("select", f"two columns have the name {', '.join(double)}")
         self._where = []
         for number, item in enumerate(_list(definition.get("where"), "where")):
             place = f"where[{number}].path"
-            condition = compiler.path(item.get("path") if isinstance(item, dict) else None, compiler.scope(root), place)
+            if not isinstance(item, dict):
+                raise _Check(f"where[{number}]", "a condition has a path")
+            _keys(item, {"path", "description"}, f"where[{number}]")
+            condition = compiler.path(item.get("path"), compiler.scope(root), place)
             if condition.type is not None and family(condition.type) != "boolean":
                 raise _Check(place, f"a condition is a boolean, not {condition.type}")
             self._where.append(condition)
@@ -320,7 +413,10 @@ class CompiledView:
             raise ShapeError("$", "this is not JSON") from None
         if not isinstance(resource, dict):
             raise ShapeError("$", "this is not a JSON object")
-        if resource.get("resourceType") != self.resource:
+        type_ = resource.get("resourceType")
+        if type_ != self.resource:
+            if not isinstance(type_, str):
+                raise ShapeError("$.resourceType", "the resource does not say its type")
             return []
         # The number of brackets bounds the depth, and is cheap to count.
         if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(resource) > MAX_DEPTH:
@@ -363,6 +459,8 @@ class CompiledView:
 def _code(error: ShapeError) -> str:
     if error.path == "$" and "nested" in error.reason:
         return "depth"
+    if error.path == "$.resourceType":
+        return "type"
     if error.path == "$.id":
         return "no-id"
     if "not JSON" in error.reason or "JSON object" in error.reason:
@@ -386,9 +484,11 @@ def load_view(source: Path | str | dict[str, Any], *, release: str = "R4") -> Co
     else:
         where = f"view {Path(source).name}"
         try:
-            definition = msgspec.json.decode(Path(source).read_bytes())
-        except (OSError, msgspec.DecodeError) as error:
-            raise StudyFileError(f"it cannot be read as JSON ({type(error).__name__})", where=where) from error
+            definition = _DECODER.decode(Path(source).read_bytes())
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise StudyFileError(
+                f"it cannot be read as JSON ({type(error).__name__})", where=where
+            ) from error
     if not isinstance(definition, dict):
         raise StudyFileError("a ViewDefinition is a JSON object", where=where)
     if isinstance(definition.get("name"), str):

@@ -13,6 +13,9 @@ from fhir_adapter.mapping.fhirpath.elements import family
 
 __all__ = ["Column", "Failure", "RunResult"]
 
+#: Decimals in complex values stay numbers, with their digits as written.
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
 
 @dataclass(frozen=True)
 class Column:
@@ -67,7 +70,11 @@ def _decimal_type(values: list[Any]) -> pa.DataType:
             scale = max(scale, places)
             whole = max(whole, len(digits) + (exponent if isinstance(exponent, int) else 0), 1)
     precision = whole + scale
-    return pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(min(precision, 76), min(scale, 76))
+    return (
+        pa.decimal128(precision, scale)
+        if precision <= 38
+        else pa.decimal256(min(precision, 76), min(scale, 76))
+    )
 
 
 def _plain(column: Column, value: Any, kind: str | None) -> Any:
@@ -78,7 +85,7 @@ def _plain(column: Column, value: Any, kind: str | None) -> Any:
     if kind == "number" and column.type == "decimal":
         return Decimal(value)
     if kind is None and not isinstance(value, str):
-        return msgspec.json.encode(value).decode()
+        return _encode(value).decode()
     return value
 
 
