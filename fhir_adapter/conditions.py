@@ -19,7 +19,17 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from fhir_adapter.errors import StudyFileError
 
-__all__ = ["AllOf", "AnyOf", "Comparison", "Condition", "NotOf", "Op", "evaluate", "subjects_where", "used_variables"]
+__all__ = [
+    "AllOf",
+    "AnyOf",
+    "Comparison",
+    "Condition",
+    "NotOf",
+    "Op",
+    "evaluate",
+    "subjects_where",
+    "used_variables",
+]
 
 Scalar = str | int | float | bool
 Op = Literal["eq", "ne", "lt", "le", "gt", "ge", "in", "not_in", "contains", "has", "is_null", "not_null"]
@@ -120,12 +130,16 @@ def _compare(condition: Comparison, rows: pd.DataFrame, dataset: str) -> pd.Seri
     if isinstance(value, list):
         raise StudyFileError(f"the condition on {dataset}.{condition.variable} has a list for {op}")
     if op == "contains":
-        return present & column.astype("string").str.contains(str(value), regex=False).fillna(False).astype(bool)
+        return present & column.astype("string").str.contains(str(value), regex=False).fillna(False).astype(
+            bool
+        )
     if op == "has":
-        return present & column.map(lambda held: str(value) in str(held).split(";"), na_action="ignore").eq(True)
+        return present & column.map(lambda held: str(value) in str(held).split(";"), na_action="ignore").eq(
+            True
+        )
     if op in {"eq", "ne"}:
         target: Any = pd.Timestamp(str(value)) if pd.api.types.is_datetime64_any_dtype(column) else value
-        same = (column == target).fillna(False).astype(bool)
+        same: pd.Series[bool] = (column == target).fillna(False).astype(bool)
         return present & (same if op == "eq" else ~same)
     if present.any():
         known = column[present]
@@ -136,7 +150,8 @@ def _compare(condition: Comparison, rows: pd.DataFrame, dataset: str) -> pd.Seri
             raise StudyFileError(
                 f"{dataset}.{condition.variable} cannot be put in order with the value of the condition ({op})"
             ) from None
-        return held.reindex(rows.index, fill_value=False)
+        whole: pd.Series[bool] = held.reindex(rows.index, fill_value=False)
+        return whole
     return pd.Series(False, index=rows.index)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import msgspec
 import pandas as pd
@@ -91,16 +91,16 @@ def conform(name: str, rows: pd.DataFrame | Iterable[dict[str, object]]) -> pd.D
     others = [column for column in frame.columns if column not in known]
     if others and not dataset.open:
         raise ValueError(f"{name} has no variable {', '.join(map(str, others))}")
-    columns: dict[str, pd.Series[object]] = {}
+    columns: dict[str, pd.Series[Any]] = {}
     for variable in dataset.variables:
-        dtype = _DTYPE[variable.type]
+        dtype: Any = _DTYPE[variable.type]
         if variable.name not in frame.columns:
             columns[variable.name] = pd.Series([None] * len(frame), dtype=dtype, index=frame.index)
             continue
-        column = frame[variable.name]
+        column: pd.Series[Any] = frame[variable.name]
         if dtype == "object":
             column = column.astype("object")
-            columns[variable.name] = column.where(column.notna(), None)
+            columns[variable.name] = column.where(column.notna(), cast("Any", None))
         elif dtype == "datetime64[ns]":
             columns[variable.name] = pd.to_datetime(column).astype(dtype)
         else:
@@ -133,6 +133,8 @@ def read_dataset(folder: Path, name: str) -> pd.DataFrame:
         frame = pq.ParquetFile(path).read().to_pandas()
     except (OSError, pa.ArrowException) as error:
         raise RunDirError(
-            f"the dataset {name} cannot be read", where=path.name, remedy="Run the stage before this one again."
+            f"the dataset {name} cannot be read",
+            where=path.name,
+            remedy="Run the stage before this one again.",
         ) from error
     return conform(name, frame)

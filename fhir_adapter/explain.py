@@ -90,14 +90,18 @@ class _Tree:
             seq = _seq_name(name)
             for row in frame[frame["USUBJID"].isin(subjects)].to_dict("records"):
                 if pd.notna(row[seq]):
-                    self._rows[name, str(row["USUBJID"]), int(row[seq])] = row
+                    self._rows[name, str(row["USUBJID"]), int(row[seq])] = {
+                        str(key): value for key, value in row.items()
+                    }
         self._parents: dict[tuple[str, str, int], list[tuple[str, int, str]]] = defaultdict(list)
         lineage = datasets["LINEAGE"]
         for link in lineage[lineage["USUBJID"].isin(subjects)].itertuples(index=False):
             key = (str(link.DATASET), str(link.USUBJID), int(str(link.SEQ)))
             self._parents[key].append((str(link.PARENT), int(str(link.PARENTSEQ)), str(link.ROLE)))
 
-    def node(self, dataset: str, subject: str, seq: int, role: str, variable: str, above: frozenset[Any]) -> Node:
+    def node(
+        self, dataset: str, subject: str, seq: int, role: str, variable: str, above: frozenset[Any]
+    ) -> Node:
         """The node of one row with everything below it; a row is never its own ancestor."""
         key = (dataset, subject, seq)
         row = self._rows.get(key, {})
@@ -114,7 +118,9 @@ class _Tree:
             role=role,
             says=_says(row, dataset, variable),
             view=str(view) if view is not None and pd.notna(view) else "",
-            resources=tuple(str(references).split(" ")) if references is not None and pd.notna(references) else (),
+            resources=tuple(str(references).split(" "))
+            if references is not None and pd.notna(references)
+            else (),
             parents=tuple(
                 self.node(parent, subject, number, how, "", below)
                 for parent, number, how in parents
@@ -124,7 +130,12 @@ class _Tree:
 
 
 def explain(
-    results: Results, datasets: Mapping[str, pd.DataFrame], study: Study, id_: str, *, subject: str | None = None
+    results: Results,
+    datasets: Mapping[str, pd.DataFrame],
+    study: Study,
+    id_: str,
+    *,
+    subject: str | None = None,
 ) -> Explanation:
     """Replays the selector of a result and follows the lineage of every selected row.
 
@@ -175,7 +186,9 @@ def lines(explanation: Explanation) -> Iterator[str]:
     yield f"{result.id} = {value} {result.unit}".rstrip() + (f"  ({result.reason})" if result.reason else "")
     yield f"rule: {result.rule}" + (f"; {result.method}" if result.method else "")
     if result.dataset:
-        condition = "every row" if result.condition is None else msgspec.json.encode(result.condition).decode()
+        condition = (
+            "every row" if result.condition is None else msgspec.json.encode(result.condition).decode()
+        )
         yield f"selection: {result.dataset}, population {result.population or 'all'}, {condition}"
     yield f"subjects: {len(explanation.subjects)}"
     for usubjid, nodes in explanation.rows.items():

@@ -26,4 +26,6 @@ def frame(links: Iterable[Link]) -> pd.DataFrame:
 def parents(lineage: pd.DataFrame, usubjid: str, dataset: str, seq: int) -> list[tuple[str, int, str]]:
     """(dataset, SEQ, role) of the rows from which one row was made."""
     own = lineage[(lineage["USUBJID"] == usubjid) & (lineage["DATASET"] == dataset) & (lineage["SEQ"] == seq)]
-    return [(str(p), int(s), str(r)) for p, s, r in own[["PARENT", "PARENTSEQ", "ROLE"]].itertuples(index=False)]
+    return [
+        (str(p), int(s), str(r)) for p, s, r in own[["PARENT", "PARENTSEQ", "ROLE"]].itertuples(index=False)
+    ]

@@ -27,9 +27,16 @@ from fhir_adapter.assets import asset
 from fhir_adapter.connectors import plan_from_study, pull
 from fhir_adapter.datasets import metadata, read_dataset, write_dataset
 from fhir_adapter.derive.stage import derive
-from fhir_adapter.errors import AdapterError, RunDirError, RunLocked, SiteFileError, UsageError, WriteBackRefused
-from fhir_adapter.landing import Landing, LeftOut
 from fhir_adapter.engines.partition import view_names
+from fhir_adapter.errors import (
+    AdapterError,
+    RunDirError,
+    RunLocked,
+    SiteFileError,
+    UsageError,
+    WriteBackRefused,
+)
+from fhir_adapter.landing import Landing, LeftOut
 from fhir_adapter.mapping.stage import map_resources
 from fhir_adapter.mapping.views import load_view
 from fhir_adapter.report.render import render_report
@@ -132,16 +139,24 @@ class Run:
         """Connect and land: brings what the study needs from the source into the landing."""
         with self._stage("pull") as counts, Landing.open(self.site.landing_dir) as landing:
             candidates = self.study.cohort.candidates.model_dump(exclude_none=True, exclude_defaults=True)
-            report = pull(self.site, plan_from_study(candidates, _resource_types(self.study)), landing, full=self.settings.full)
+            report = pull(
+                self.site,
+                plan_from_study(candidates, _resource_types(self.study)),
+                landing,
+                full=self.settings.full,
+            )
             cutoff = self.study.study.data_cutoff
             self.manifest["data_cutoff"] = (
                 dt.datetime.now(dt.UTC).date().isoformat() if cutoff == "rolling" else cutoff.isoformat()
             )
             self.manifest["landing_sequence"] = landing.sequence
             self.manifest["pull"] = report.to_dict()
-            counts.update(subjects=report.subjects, received=sum(report.received.values()), requests=report.requests)
+            counts.update(
+                subjects=report.subjects, received=sum(report.received.values()), requests=report.requests
+            )
             found = [
-                Finding(code=item.code, text=item.text, stage="pull", detail=str(item.number)) for item in report.findings
+                Finding(code=item.code, text=item.text, stage="pull", detail=str(item.number))
+                for item in report.findings
             ]
             counts["findings"] = len(found)
             self._keep_findings("pull", found)
@@ -187,7 +202,13 @@ class Run:
         lines = []
         for item in dispositions:
             if item.outcome == "quarantined":
-                head = {"type": item.type, "id": item.id, "version": item.version, "reason": item.reason, "path": item.path}
+                head = {
+                    "type": item.type,
+                    "id": item.id,
+                    "version": item.version,
+                    "reason": item.reason,
+                    "path": item.path,
+                }
                 body = bodies.get((item.type, item.id), b"").decode("utf-8", "replace")
                 lines.append(msgspec.json.encode(head | {"resource": body}) + b"\n")
         write_atomic(self.folder.quarantine / "quarantine.ndjson", b"".join(lines))
@@ -199,7 +220,9 @@ class Run:
             for name, frame in derived.datasets.items():
                 write_dataset(self.folder.datasets, name, frame)
             self._keep_findings("derive", derived.findings)
-            counts.update(rows=sum(len(frame) for frame in derived.datasets.values()), findings=len(derived.findings))
+            counts.update(
+                rows=sum(len(frame) for frame in derived.datasets.values()), findings=len(derived.findings)
+            )
 
     def analyse(self) -> None:
         """Analyse: every number of the report, in results.json."""
@@ -310,7 +333,11 @@ class Run:
             ("unknown codes", unknown, limits.unknown_codes),
             ("findings", len(findings), limits.findings),
         )
-        return [f"{number} {name}, limit {limit}" for name, number, limit in numbers if limit is not None and number > limit]
+        return [
+            f"{number} {name}, limit {limit}"
+            for name, number, limit in numbers
+            if limit is not None and number > limit
+        ]
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -364,7 +391,12 @@ def _set_aside(item: LeftOut) -> Disposition:
 def _flow(results: Results) -> list[dict[str, Any]]:
     display = next(item for item in results.displays if item.id == "flow")
     return [
-        {"id": row.cells[0].results[0], "label": row.label, "n": results[row.cells[0].results[0]].value, "level": row.level}
+        {
+            "id": row.cells[0].results[0],
+            "label": row.label,
+            "n": results[row.cells[0].results[0]].value,
+            "level": row.level,
+        }
         for row in display.rows
     ]
 
@@ -401,7 +433,9 @@ def _identity_key(site: Site) -> bytes | None:
     try:
         key = site.identity.key_file.read_bytes().strip()
     except OSError as error:
-        raise SiteFileError(f"the key file cannot be read ({error.strerror})", where="identity.key_file") from error
+        raise SiteFileError(
+            f"the key file cannot be read ({error.strerror})", where="identity.key_file"
+        ) from error
     if len(key) < 16:
         raise SiteFileError("the key file holds fewer than 16 bytes", where="identity.key_file")
     return key
@@ -453,7 +487,9 @@ def open_run(path: Path, settings: Settings) -> Run:
     try:
         manifest = msgspec.json.decode(folder.manifest.read_bytes())
     except (OSError, msgspec.DecodeError) as error:
-        raise RunDirError("no manifest.json that can be read", where=path.name, remedy="Name a run folder.") from error
+        raise RunDirError(
+            "no manifest.json that can be read", where=path.name, remedy="Name a run folder."
+        ) from error
     study, digest = load_study(folder.path / "study.yaml")
     if digest != manifest["study_sha256"]:
         raise RunDirError("the copy of the study file in the run folder was changed", where="study.yaml")

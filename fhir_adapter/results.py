@@ -13,7 +13,7 @@ import msgspec
 
 from fhir_adapter.errors import RunDirError
 
-__all__ = ["Cell", "Display", "Row", "Result", "Results", "read_results"]
+__all__ = ["Cell", "Display", "Result", "Results", "Row", "read_results"]
 
 Number = float | int | str | None
 
@@ -110,4 +110,6 @@ def read_results(path: Path) -> Results:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Results)
     except (OSError, msgspec.DecodeError) as error:
-        raise RunDirError("results.json cannot be read", where=path.name, remedy="Run `analyse` again.") from error
+        raise RunDirError(
+            "results.json cannot be read", where=path.name, remedy="Run `analyse` again."
+        ) from error

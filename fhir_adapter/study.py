@@ -20,11 +20,43 @@ from fhir_adapter.conditions import Condition
 from fhir_adapter.errors import StudyFileError
 
 __all__ = [
-    "AnalysisSet", "Baseline", "BestResponse", "Candidates", "Characteristic", "Cohort", "CoxModel", "Drug",
-    "Endpoint", "Exclusion", "Figure", "Grouping", "Identity", "Imputation", "KnownDifference", "Limits", "Mapping",
-    "Published", "ReportSettings", "Response", "Sensitivity", "Study", "StudyInfo", "Subgroup", "Summary", "Toxicity",
-    "Treatment", "json_schema", "load_study",
-]  # fmt: skip
+    "AnalysisSet",
+    "Arm",
+    "Baseline",
+    "BestResponse",
+    "Candidates",
+    "Characteristic",
+    "Coded",
+    "Cohort",
+    "Consent",
+    "Covariate",
+    "CoxModel",
+    "Drug",
+    "Endpoint",
+    "Exclusion",
+    "Figure",
+    "Grouping",
+    "Identity",
+    "Imputation",
+    "KnownDifference",
+    "Level",
+    "Limits",
+    "Mapping",
+    "Published",
+    "ReportSettings",
+    "Response",
+    "ResponseTable",
+    "Sensitivity",
+    "Study",
+    "StudyInfo",
+    "Subgroup",
+    "Summary",
+    "TableRow",
+    "Toxicity",
+    "Treatment",
+    "json_schema",
+    "load_study",
+]
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Variable = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,31}$")]
@@ -56,7 +88,9 @@ class StudyInfo(_Model):
     data_cutoff: dt.date | Literal["rolling"]
     consent: Consent
     exploratory: bool = Field(default=True, description="P values are exploratory; the report says so.")
-    synthetic: bool = Field(default=False, description="The data are synthetic; the report says so on every page.")
+    synthetic: bool = Field(
+        default=False, description="The data are synthetic; the report says so on every page."
+    )
 
 
 class Identity(_Model):
@@ -140,7 +174,9 @@ class Treatment(_Model):
 
     drugs: list[Drug]
     cycle_length_days: int = 21
-    cycles_from: str | None = Field(default=None, description="Drug (id) whose courses count as cycles; else any.")
+    cycles_from: str | None = Field(
+        default=None, description="Drug (id) whose courses count as cycles; else any."
+    )
     arms: list[Arm] = []
 
 
@@ -201,7 +237,7 @@ class Endpoint(_Model):
     conf_type: Literal["log-log", "log", "plain"] = "log-log"
     median_on_plateau: Literal["middle", "first"] = Field(
         default="middle",
-        description="Where the curve rests at exactly one half: the middle of the plateau (R), or its first time (JMP).",
+        description="Where the curve rests at exactly one half: the middle of the plateau (R), or its first time.",
     )
     by: list[Slug] = Field(default=[], description="Subgroups (ids) with a curve each and a log-rank test.")
     population: Slug = "full"
@@ -332,7 +368,8 @@ class Toxicity(_Model):
 
     dictionary: str = "CTCAE 5.0"
     related_values: list[str] = Field(
-        default=["RELATED", "PROBABLE", "POSSIBLE", "DEFINITE"], description="AEREL values that count as related."
+        default=["RELATED", "PROBABLE", "POSSIBLE", "DEFINITE"],
+        description="AEREL values that count as related.",
     )
     window_days: int = Field(default=30, description="Emergent: first dose to last dose plus these days.")
     related_only: bool = True
@@ -473,16 +510,24 @@ class Study(_Model):
         endpoints = {item.id for item in self.endpoints}
         wrong: list[str] = []
         for endpoint in self.endpoints:
-            wrong += [f"endpoint {endpoint.id}: no subgroup {by}" for by in endpoint.by if by not in subgroups]
+            wrong += [
+                f"endpoint {endpoint.id}: no subgroup {by}" for by in endpoint.by if by not in subgroups
+            ]
             wrong += [f"endpoint {endpoint.id}: no analysis set {endpoint.population}"] * (
                 endpoint.population not in sets
             )
         for table in self.response_tables:
-            wrong += [f"response table {table.id}: no subgroup {by}" for by in table.subgroups if by not in subgroups]
+            wrong += [
+                f"response table {table.id}: no subgroup {by}"
+                for by in table.subgroups
+                if by not in subgroups
+            ]
         for model in self.models:
             wrong += [f"model {model.id}: no endpoint {model.endpoint}"] * (model.endpoint not in endpoints)
         for item in self.sensitivity:
-            wrong += [f"sensitivity {item.id}: no endpoint {item.endpoint}"] * (item.endpoint not in endpoints)
+            wrong += [f"sensitivity {item.id}: no endpoint {item.endpoint}"] * (
+                item.endpoint not in endpoints
+            )
         for figure in self.report.figures:
             if figure.endpoint is not None and figure.endpoint not in endpoints:
                 wrong.append(f"figure {figure.id}: no endpoint {figure.endpoint}")
@@ -532,7 +577,9 @@ def load_study(path: Path) -> tuple[Study, str]:
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path.name}:{mark.line + 1}" if mark else path.name
-        raise StudyFileError(f"not YAML ({getattr(error, 'problem', None) or 'syntax'})", where=place) from error
+        raise StudyFileError(
+            f"not YAML ({getattr(error, 'problem', None) or 'syntax'})", where=place
+        ) from error
     try:
         return Study.model_validate(tree), hashlib.sha256(raw).hexdigest()
     except ValidationError as error:

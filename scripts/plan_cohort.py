@@ -375,7 +375,8 @@ def _events(
     tables: Tables, rows: list[dict[str, str]], first: dict[str, dt.date], limit: dict[str, dt.date]
 ) -> None:
     action = {
-        ("RPS-015", "Hypertension"): "dose-reduced", ("RPS-018", "Palmar-plantar erythrodysesthesia syndrome"): "dose-reduced",
+        ("RPS-015", "Hypertension"): "dose-reduced",
+        ("RPS-018", "Palmar-plantar erythrodysesthesia syndrome"): "dose-reduced",
         ("RPS-010", "Palmar-plantar erythrodysesthesia syndrome"): "drug-interrupted",
         ("RPS-022", "Mucositis oral"): "drug-interrupted", ("RPS-040", "Mucositis oral"): "drug-interrupted",
         ("RPS-011", "Hypophysitis"): "drug-withdrawn",
@@ -533,9 +534,8 @@ def plan(answers: Path) -> Tables:
         _excluded(tables, number)
     for row in tables.rows["patients"]:
         if row["subject"] == "RPS-011":  # chemotherapy after camrelizumab was stopped, with the tumour stable
-            row["later_line"] = (
-                f"{(first['RPS-011'] + dt.timedelta(days=600)).isoformat()}/{(first['RPS-011'] + dt.timedelta(days=690)).isoformat()}"
-            )
+            start, end = (first["RPS-011"] + dt.timedelta(days=days) for days in (600, 690))
+            row["later_line"] = f"{start.isoformat()}/{end.isoformat()}"
     return tables
 
 

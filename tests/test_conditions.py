@@ -94,6 +94,11 @@ def test_a_condition_that_cannot_be_asked_is_an_error_of_the_study_file(
 
 def test_used_variables_are_found_at_any_depth() -> None:
     """A study file can be checked before a run."""
-    condition = {"all": [{"variable": "SEX", "value": "M"}, {"not": {"dataset": "ADAE", "variable": "GRADE", "value": 3}}]}
+    condition = {
+        "all": [
+            {"variable": "SEX", "value": "M"},
+            {"not": {"dataset": "ADAE", "variable": "GRADE", "value": 3}},
+        ]
+    }
     found = used_variables(TypeAdapter(Condition).validate_python(condition), "ADSL")
     assert {("ADSL", "SEX"), ("ADAE", "GRADE")} == found

@@ -66,7 +66,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_study(tmp_path / "nowhere.yaml")
 
 
-@pytest.mark.parametrize("path", sorted(asset("mappings", "studies").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(asset("mappings", "studies").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_shipped_studies_are_valid(path: Path) -> None:
     """Every shipped study file loads, and the JSON schema that editors use accepts it too."""
     load_study(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from fhir_adapter.analysis import descriptive
@@ -40,7 +42,12 @@ def describe(
     column = pd.to_numeric(rows[variable])
     values = [float(value) / divide_by for value in column.dropna()]
     missing = int(column.isna().sum())
-    selector = {"dataset": dataset, "population": population, "condition": condition, "variable": variable}
+    selector: dict[str, Any] = {
+        "dataset": dataset,
+        "population": population,
+        "condition": condition,
+        "variable": variable,
+    }
     known = descriptive.describe(values)
     named = {"min": known.minimum, "max": known.maximum, "median": known.median, "q1": known.q1, "q3": known.q3,
              "mean": known.mean, "sd": known.sd}  # fmt: skip
@@ -49,8 +56,8 @@ def describe(
         value = named[name]
         reason = "" if value is not None else ("no values" if not values else "one value only")
         ids.append(
-            analysis.add(f"{id_}.{name}", value, name, unit=unit, digits=digits, reason=reason, **selector)  # type: ignore[arg-type]
+            analysis.add(f"{id_}.{name}", value, name, unit=unit, digits=digits, reason=reason, **selector)
         )
     if missing:
-        analysis.add(f"{id_}.missing", missing, "n_missing", unit="n", digits=0, **selector)  # type: ignore[arg-type]
+        analysis.add(f"{id_}.missing", missing, "n_missing", unit="n", digits=0, **selector)
     return Cell(form, tuple(ids))

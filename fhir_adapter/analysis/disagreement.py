@@ -6,7 +6,8 @@ Ids: `disagreement.visits.compared`, `disagreement.visits.differ`, `disagreement
 
 from __future__ import annotations
 
-import pandas as pd
+from collections import Counter
+from typing import Any
 
 from fhir_adapter.analysis.selection import Analysis, equals, slug
 from fhir_adapter.results import Cell, Display, Row
@@ -29,21 +30,27 @@ def disagreement(analysis: Analysis) -> None:
     keys = ["USUBJID", "VISIT"] if investigator["VISIT"].notna().all() else ["USUBJID", "ADT"]
     pairs = investigator.merge(computed, on=keys, suffixes=("_INV", "_OVR"))
     differ = pairs[pairs["AVALC_INV"] != pairs["AVALC_OVR"]]
-    selector = {"dataset": "ADRS", "population": "analysed", "condition": equals("PARAMCD", "INV")}
+    selector: dict[str, Any] = {
+        "dataset": "ADRS",
+        "population": "analysed",
+        "condition": equals("PARAMCD", "INV"),
+    }
     for name, number in (
         ("visits.compared", len(pairs)), ("visits.differ", len(differ)), ("subjects.n", differ["USUBJID"].nunique()),
     ):  # fmt: skip
-        analysis.add(f"disagreement.{name}", number, "disagreement", unit="n", digits=0, variable="AVALC", **selector)  # type: ignore[arg-type]
-    table = pd.crosstab(pairs["AVALC_INV"], pairs["AVALC_OVR"])
-    found = set(table.index) | set(table.columns)
+        analysis.add(
+            f"disagreement.{name}", number, "disagreement", unit="n", digits=0, variable="AVALC", **selector
+        )
+    counts = Counter(zip(pairs["AVALC_INV"], pairs["AVALC_OVR"], strict=True))
+    found = {level for pair in counts for level in pair}
     levels = [level for level in _ORDER if level in found]
     rows = []
     for row in levels:
         cells = []
         for column in levels:
-            number = int(table.at[row, column]) if row in table.index and column in table.columns else 0
+            number = counts.get((row, column), 0)
             id_ = f"disagreement.pair.{slug(row)}.{slug(column)}"
-            analysis.add(id_, number, "disagreement", unit="n", digits=0, variable="AVALC", **selector)  # type: ignore[arg-type]
+            analysis.add(id_, number, "disagreement", unit="n", digits=0, variable="AVALC", **selector)
             cells.append(Cell("n", (id_,)))
         rows.append(Row(label=f"Investigator {row}", cells=tuple(cells)))
     analysis.results.displays.append(

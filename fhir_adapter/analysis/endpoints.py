@@ -41,9 +41,9 @@ def _plateau_note(curve: KaplanMeierResult, endpoint: Endpoint, label: str) -> l
     median = _median(curve, endpoint)
     if median == curve.median or median is None:
         return []
+    middle = round_half_away(curve.median, 1)
     return [
-        f"{label}: the curve rests at exactly 50%; the first such time is shown, the middle of the plateau is "
-        f"{round_half_away(curve.median, 1)}."
+        f"{label}: the curve rests at exactly 50%; its first time is shown, the middle would be {middle}."
     ]
 
 
@@ -55,7 +55,7 @@ def _add_curve(
     }  # fmt: skip
     unit, method = endpoint.unit, f"Kaplan-Meier, {endpoint.conf_type} 95% interval"
 
-    def add(part: str, value: float | int | None, rule: str, **more: Any) -> str:
+    def add(part: str, value: float | None, rule: str, **more: Any) -> str:
         return analysis.add(f"{stem}.{part}", value, rule, **(selector | more))
 
     add("n", curve.n, "n_subjects", unit="n", digits=0)
@@ -84,13 +84,14 @@ def _add_curve(
     return tuple(cells)
 
 
-def _endpoint_display(analysis: Analysis, stem: str, param: str, endpoint: Endpoint, title: str, section: str) -> None:
+def _endpoint_display(
+    analysis: Analysis, stem: str, param: str, endpoint: Endpoint, title: str, section: str
+) -> None:
     of_param = equals("PARAMCD", param)
     rows = analysis.rows("ADTTE", endpoint.population, of_param)
     time, event = endpoint_times(rows, endpoint)
     landmarks = tuple(endpoint.landmarks)
     curve = kaplan_meier(time, event, conf_type=endpoint.conf_type, landmarks=landmarks)
-    assert isinstance(curve, KaplanMeierResult)
     lines = [Row(label="All subjects", cells=_add_curve(analysis, stem, curve, endpoint, of_param))]
     notes = [f"{endpoint.label}: Kaplan-Meier estimates with {endpoint.conf_type} 95% intervals."]
     adsl = analysis.population(endpoint.population).set_index("USUBJID")
@@ -101,8 +102,9 @@ def _endpoint_display(analysis: Analysis, stem: str, param: str, endpoint: Endpo
         lines.append(Row(label=subgroup.label))
         for level in levels:
             chosen = (group == level).fillna(False).astype(bool)
-            part = kaplan_meier(time[chosen], event[chosen], conf_type=endpoint.conf_type, landmarks=landmarks)
-            assert isinstance(part, KaplanMeierResult)
+            part = kaplan_meier(
+                time[chosen], event[chosen], conf_type=endpoint.conf_type, landmarks=landmarks
+            )
             condition = both(of_param, equals(subgroup.variable, level, dataset="ADSL"))
             label = subgroup.level_labels.get(level, level)
             notes += _plateau_note(part, endpoint, label)
@@ -112,7 +114,11 @@ def _endpoint_display(analysis: Analysis, stem: str, param: str, endpoint: Endpo
         selector: dict[str, Any] = {
             "dataset": "ADTTE", "population": endpoint.population, "condition": of_param, "variable": "AVAL",
         }  # fmt: skip
-        for part_name, value, digits in (("p", test.p, 4), ("statistic", test.statistic, 4), ("df", test.df, 0)):
+        for part_name, value, digits in (
+            ("p", test.p, 4),
+            ("statistic", test.statistic, 4),
+            ("df", test.df, 0),
+        ):
             analysis.add(
                 f"{stem}.by.{slug(name)}.logrank.{part_name}", value, "test:log_rank",
                 unit="p" if part_name == "p" else "", digits=digits, method="log-rank test",
@@ -174,7 +180,6 @@ def _follow_up(analysis: Analysis) -> None:
         rows = analysis.rows("ADTTE", overall.population, condition)
         time = rows["AVAL"].astype("float64") / DAYS_PER_MONTH
         curve = reverse_km(time, (rows["CNSR"] == 0).astype("int64"))
-        assert isinstance(curve, KaplanMeierResult)
         ids = []
         for part, value in (
             ("median", curve.median), ("lower", curve.median_ci[0]), ("upper", curve.median_ci[1]),
@@ -202,11 +207,20 @@ def endpoints(analysis: Analysis) -> None:
     if study.endpoints:
         _follow_up(analysis)
     for endpoint in study.endpoints:
-        _endpoint_display(analysis, f"survival.{slug(endpoint.id)}", endpoint.id, endpoint, endpoint.label, "survival")
+        _endpoint_display(
+            analysis, f"survival.{slug(endpoint.id)}", endpoint.id, endpoint, endpoint.label, "survival"
+        )
     for item in study.sensitivity:
         base = study.endpoint(item.endpoint)
         param = f"{base.id}_{item.id.upper().replace('-', '_')}"
-        known = {name: value for name, value in item.changes.items() if name in {"unit", "landmarks", "conf_type"}}
+        known = {
+            name: value for name, value in item.changes.items() if name in {"unit", "landmarks", "conf_type"}
+        }
         _endpoint_display(
-            analysis, f"sensitivity.{slug(item.id)}", param, base.model_copy(update=known), item.label, "sensitivity"
+            analysis,
+            f"sensitivity.{slug(item.id)}",
+            param,
+            base.model_copy(update=known),
+            item.label,
+            "sensitivity",
         )

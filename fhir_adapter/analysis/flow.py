@@ -26,7 +26,12 @@ def flow(analysis: Analysis) -> None:
     ]
     if analysis.population("all")["EXCLID"].eq(CONSENT).any():
         # Before every other exclusion: nobody is studied against their will.
-        refused = (f"excluded.{CONSENT}", "Excluded: consent denied or withdrawn", equals("EXCLID", CONSENT), 1)
+        refused = (
+            f"excluded.{CONSENT}",
+            "Excluded: consent denied or withdrawn",
+            equals("EXCLID", CONSENT),
+            1,
+        )
         steps.insert(2, refused)
     steps.append(("analysed", cohort.analysed_label, equals("ANALFL", "Y"), 0))
     rows = [
@@ -42,11 +47,23 @@ def flow(analysis: Analysis) -> None:
     rows += [
         Row(
             label=item.label,
-            cells=(Cell("n", (analysis.count(f"flow.set.{slug(item.id)}", "ADSL", "all", equals(item.flag, "Y"))[0],)),),
+            cells=(
+                Cell(
+                    "n",
+                    (analysis.count(f"flow.set.{slug(item.id)}", "ADSL", "all", equals(item.flag, "Y"))[0],),
+                ),
+            ),
             level=1,
         )
         for item in analysis.study.analysis_sets
     ]
     analysis.results.displays.append(
-        Display(id="flow", title="Flow of subjects", section="flow", columns=("Subjects",), rows=tuple(rows), stub="Step")
+        Display(
+            id="flow",
+            title="Flow of subjects",
+            section="flow",
+            columns=("Subjects",),
+            rows=tuple(rows),
+            stub="Step",
+        )
     )

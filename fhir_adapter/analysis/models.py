@@ -65,7 +65,9 @@ def _term(
     return Row(label=label + against, cells=cells, level=1)
 
 
-def _fit(analysis: Analysis, model: CoxModel, frame: pd.DataFrame, covariates: list[Covariate], stem: str) -> CoxResult:
+def _fit(
+    analysis: Analysis, model: CoxModel, frame: pd.DataFrame, covariates: list[Covariate], stem: str
+) -> CoxResult:
     known = [Comparison(dataset="ADSL", variable=item.variable, op="not_null") for item in covariates]
     condition = both(equals("PARAMCD", model.endpoint), *known)
     fit = cox(
@@ -102,12 +104,21 @@ def models(analysis: Analysis) -> None:
             fit = _fit(analysis, model, frame, group, at)
             few = few or (fit.events_per_variable or 0) < _EVENTS_PER_VARIABLE
             heading = label[group[0].variable] if model.univariate else "All covariates together"
-            head = (Cell("text"), Cell("text"), Cell("n", (f"{at}.events",)), Cell("value", (f"{at}.events_per_variable",)))
+            head = (
+                Cell("text"),
+                Cell("text"),
+                Cell("n", (f"{at}.events",)),
+                Cell("value", (f"{at}.events_per_variable",)),
+            )
             rows.append(Row(label=heading, cells=head))
             condition = equals("PARAMCD", model.endpoint)
-            rows += [_term(analysis, stem, term, model, condition, label[term.covariate]) for term in fit.terms]
+            rows += [
+                _term(analysis, stem, term, model, condition, label[term.covariate]) for term in fit.terms
+            ]
             if fit.n_missing:
-                missing = ", ".join(f"{label.get(name, name)} {n}" for name, n in fit.missing_by_covariate if n)
+                missing = ", ".join(
+                    f"{label.get(name, name)} {n}" for name, n in fit.missing_by_covariate if n
+                )
                 notes.append(f"{heading}: {fit.n_missing} subjects left out (missing: {missing or 'time'}).")
             if fit.reason:
                 notes.append(f"{heading}: {fit.reason}.")

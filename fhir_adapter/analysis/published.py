@@ -86,11 +86,17 @@ def published(analysis: Analysis) -> None:
                 kind, mark = "unexplained", "≠ differs, no reason known"
         counts[kind] += 1
         label = labels.get(item.result, item.result)
-        rows.append(Row(label=label, cells=(Cell("text", text=printed), shown, Cell("text", text=mark)), level=1))
+        rows.append(
+            Row(label=label, cells=(Cell("text", text=printed), shown, Cell("text", text=mark)), level=1)
+        )
     for kind, number in counts.items():
         analysis.results.add(
             Result(id=f"published.{kind}.n", value=number, rule="published_comparison", unit="n", digits=0)
         )
+    note = (
+        f"{counts['matched']} values equal at the printed precision, {counts['explained']} differ for a known reason, "
+        f"{counts['unexplained']} differ without one."
+    )
     analysis.results.displays.append(
         Display(
             id="published",
@@ -99,9 +105,6 @@ def published(analysis: Analysis) -> None:
             stub="Result",
             columns=("Published", "Computed", "Comparison"),
             rows=tuple(rows),
-            notes=(
-                f"{counts['matched']} values equal at the printed precision, {counts['explained']} differ for a known "
-                f"reason, {counts['unexplained']} differ without one.",
-            ),
+            notes=(note,),
         )
     )

@@ -6,6 +6,8 @@ A table on a population other than `full` has that population after `response.`.
 
 from __future__ import annotations
 
+from typing import Any
+
 from fhir_adapter.analysis import comparisons
 from fhir_adapter.analysis.levels import subgroup_levels
 from fhir_adapter.analysis.selection import Analysis, both, equals, slug
@@ -32,7 +34,13 @@ def _condition(column: str) -> Comparison:
 
 
 def _rate(
-    analysis: Analysis, table: ResponseTable, id_: str, n: int, total: int, condition: Condition | None, column: str
+    analysis: Analysis,
+    table: ResponseTable,
+    id_: str,
+    n: int,
+    total: int,
+    condition: Condition | None,
+    column: str,
 ) -> Cell:
     """The interval of a rate, and the cell with estimate and interval."""
     if table.interval is None:
@@ -68,7 +76,13 @@ def _cells(analysis: Analysis, table: ResponseTable, stem: str, within: Conditio
 
 
 def _test(
-    analysis: Analysis, table: ResponseTable, stem: str, subgroup: Subgroup, levels: list[str], column: str, name: str
+    analysis: Analysis,
+    table: ResponseTable,
+    stem: str,
+    subgroup: Subgroup,
+    levels: list[str],
+    column: str,
+    name: str,
 ) -> Row:
     """The named test between the levels on responders and others."""
     counts = []
@@ -80,14 +94,23 @@ def _test(
     # A table without any subject still has two (empty) groups, so that the test itself says why there is no P.
     outcome = comparisons.TESTS[name](counts or [[0, 0], [0, 0]])
     known = Comparison(variable=subgroup.variable, op="not_null")
-    selector = {"dataset": "ADSL", "population": table.population, "condition": known, "variable": "BOR"}
+    selector: dict[str, Any] = {
+        "dataset": "ADSL",
+        "population": table.population,
+        "condition": known,
+        "variable": "BOR",
+    }
     kind = slug(column)
-    for part, value, digits in (("p", outcome.p, 4), ("statistic", outcome.statistic, 4), ("df", outcome.df, 0)):
+    for part, value, digits in (
+        ("p", outcome.p, 4),
+        ("statistic", outcome.statistic, 4),
+        ("df", outcome.df, 0),
+    ):
         if value is None and part != "p":
             continue
         analysis.add(
             f"{stem}.{kind}_test.{part}", value, f"test:{name}", unit="p" if part == "p" else "", digits=digits,
-            method=outcome.method, reason=outcome.reason or "", **selector,  # type: ignore[arg-type]
+            method=outcome.method, reason=outcome.reason or "", **selector,
         )  # fmt: skip
     shown = ", ".join(f"{yes}/{yes + no}" for yes, no in counts)
     blank = [Cell("text")] * (1 + table.columns.index(column))
@@ -95,7 +118,9 @@ def _test(
     return Row(label=label, cells=(*blank, Cell("p", (f"{stem}.{kind}_test.p",))), level=1)
 
 
-def _subgroup_rows(analysis: Analysis, table: ResponseTable, stem: str, subgroup: Subgroup) -> tuple[list[Row], str]:
+def _subgroup_rows(
+    analysis: Analysis, table: ResponseTable, stem: str, subgroup: Subgroup
+) -> tuple[list[Row], str]:
     subjects = analysis.population(table.population)
     levels, gone = subgroup_levels(subgroup, subjects)
     rows = [Row(label=subgroup.label)]
@@ -135,7 +160,9 @@ def response_tables(analysis: Analysis) -> None:
             notes += [note] if note else []
         best = analysis.study.response.best
         kind = "confirmed" if best.confirmed else "unconfirmed"
-        notes.insert(0, f"Best overall response, {kind}, {analysis.study.response.criteria}; n (%) of the group.")
+        notes.insert(
+            0, f"Best overall response, {kind}, {analysis.study.response.criteria}; n (%) of the group."
+        )
         if "NE" in table.columns:
             notes.append("NE: not evaluable or no assessment; it stays in the denominator.")
         analysis.results.displays.append(
@@ -144,7 +171,10 @@ def response_tables(analysis: Analysis) -> None:
                 title=table.title,
                 section="response",
                 stub="Group",
-                columns=("N", *(_HEAD.get(column, column) if table.interval else column for column in table.columns)),
+                columns=(
+                    "N",
+                    *(_HEAD.get(column, column) if table.interval else column for column in table.columns),
+                ),
                 rows=tuple(rows),
                 notes=tuple(notes),
             )

@@ -55,7 +55,11 @@ def _population(adsl: pd.DataFrame, study: Study, population: str) -> pd.DataFra
 
 
 def _rows(
-    datasets: Mapping[str, pd.DataFrame], study: Study, population: str, dataset: str, condition: Condition | None
+    datasets: Mapping[str, pd.DataFrame],
+    study: Study,
+    population: str,
+    dataset: str,
+    condition: Condition | None,
 ) -> pd.DataFrame:
     subjects = _population(datasets["ADSL"], study, population)["USUBJID"]
     rows = datasets[dataset]
@@ -91,7 +95,7 @@ class Analysis:
     def add(
         self,
         id_: str,
-        value: float | int | str | None,
+        value: float | str | None,
         rule: str,
         *,
         dataset: str,
@@ -102,11 +106,20 @@ class Analysis:
         """Adds a result with its selector, and returns its id. A NaN never becomes a value."""
         if isinstance(value, float) and value != value:
             raise ValueError(f"{id_} is not a number")
-        as_data = None if condition is None else condition.model_dump(by_alias=True, exclude_none=True, mode="json")
-        plain = value.item() if hasattr(value, "item") else value
+        as_data = (
+            None if condition is None else condition.model_dump(by_alias=True, exclude_none=True, mode="json")
+        )
+        # A numpy scalar becomes the Python number that JSON and comparisons expect.
+        plain: Any = getattr(value, "item", lambda: value)()
         self.results.add(
             Result(
-                id=id_, value=plain, rule=rule, dataset=dataset, population=population, condition=as_data, **more
+                id=id_,
+                value=plain,
+                rule=rule,
+                dataset=dataset,
+                population=population,
+                condition=as_data,
+                **more,
             )
         )
         return id_

@@ -70,8 +70,10 @@ def toxicity(analysis: Analysis) -> None:
 
     once = both(counted, equals("AOCCIFL", "Y"))
     worst_rows = analysis.rows("ADAE", population, once)
-    frequency = worst_rows.groupby("AEDECOD")["USUBJID"].nunique() if len(worst_rows) else {}
-    terms = sorted(dict(frequency).items(), key=lambda item: (-item[1], str(item[0])))
+    frequency = worst_rows.groupby("AEDECOD")["USUBJID"].nunique()
+    terms = sorted(
+        ((str(term), int(n)) for term, n in frequency.items()), key=lambda item: (-item[1], item[0])
+    )
     no_grade = bool(len(worst_rows)) and bool(worst_rows["ATOXGR"].isna().any())
     rows = []
     groupings = [
@@ -81,19 +83,19 @@ def toxicity(analysis: Analysis) -> None:
     ]  # fmt: skip
     for term, _ in terms:
         cells = []
-        at_term = both(once, equals("AEDECOD", str(term)))
+        at_term = both(once, equals("AEDECOD", term))
         for item in groupings:
             everything = (item.low, item.high) == (1, 5)
             graded = at_term if everything else both(at_term, _between(item.low, item.high))
-            id_ = f"toxicity.term.{slug(str(term))}.{item.id}"
+            id_ = f"toxicity.term.{slug(term)}.{item.id}"
             cells.append(
                 Cell("n_pct", analysis.count(id_, "ADAE", population, graded, variable="AEDECOD"))
             )  # fmt: skip
         if no_grade:
             missing = both(at_term, Comparison(variable="ATOXGR", op="is_null"))
-            id_ = f"toxicity.term.{slug(str(term))}.unknown_grade"
+            id_ = f"toxicity.term.{slug(term)}.unknown_grade"
             cells.append(Cell("n_pct", analysis.count(id_, "ADAE", population, missing, variable="AEDECOD")))
-        rows.append(Row(label=settings.term_labels.get(str(term), str(term)), cells=tuple(cells)))
+        rows.append(Row(label=settings.term_labels.get(term, term), cells=tuple(cells)))
     heads = [item.label for item in groupings] + (["Grade not recorded"] if no_grade else [])
     analysis.results.displays.append(
         Display(

@@ -23,7 +23,15 @@ from fhir_adapter.writeback.transport import WriteClient
 __all__ = ["demo"]
 
 #: Types in an order in which every reference points to what is there already (servers check references).
-_ORDER = ("ResearchStudy", "Patient", "Medication", "ResearchSubject", "Encounter", "BodyStructure", "Condition")
+_ORDER = (
+    "ResearchStudy",
+    "Patient",
+    "Medication",
+    "ResearchSubject",
+    "Encounter",
+    "BodyStructure",
+    "Condition",
+)
 _BATCH = 400
 
 
@@ -44,7 +52,9 @@ def _load(site: Site, url: str, resources: Sequence[dict[str, Any]]) -> None:
         for bundle in _transactions(resources):
             answer = client.request("POST", "", body=msgspec.json.encode(bundle))
             if answer.status != 200:
-                raise SourceNotFhir(f"the server answers {answer.status} to loading the synthetic cohort", where=url)
+                raise SourceNotFhir(
+                    f"the server answers {answer.status} to loading the synthetic cohort", where=url
+                )
 
 
 def _ndjson(folder: Path, resources: Sequence[dict[str, Any]]) -> None:
@@ -56,7 +66,9 @@ def _ndjson(folder: Path, resources: Sequence[dict[str, Any]]) -> None:
 
 
 def demo(
-    server: Annotated[str | None, typer.Option("--server", metavar="URL", help="Load the cohort there, and write back.")] = None,
+    server: Annotated[
+        str | None, typer.Option("--server", metavar="URL", help="Load the cohort there, and write back.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the demo.")] = Path("demo-out"),
     quiet: Quiet = False,
     as_json: Json = False,

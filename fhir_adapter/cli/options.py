@@ -7,14 +7,30 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["DryRun", "Full", "Json", "Out", "Quiet", "RunFolder", "Site", "Source", "StudyFile", "WriteBack", "write_mode"]
+__all__ = [
+    "DryRun",
+    "Full",
+    "Json",
+    "Out",
+    "Quiet",
+    "RunFolder",
+    "Site",
+    "Source",
+    "StudyFile",
+    "WriteBack",
+    "write_mode",
+]
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (YAML).", show_default=False)]
 Site = Annotated[Path, typer.Option("--site", help="Site file (YAML).", show_default=False)]
-Source = Annotated[str | None, typer.Option("--source", metavar="URL|FOLDER", help="In place of the site's source.")]
+Source = Annotated[
+    str | None, typer.Option("--source", metavar="URL|FOLDER", help="In place of the site's source.")
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder of all runs.")]
 WriteBack = Annotated[bool, typer.Option("--write-back", help="Write the results to the server.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Put the transaction into the run folder, send nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Put the transaction into the run folder, send nothing.")
+]
 Full = Annotated[bool, typer.Option("--full", help="Pull everything again, whatever the checkpoints say.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 Json = Annotated[bool, typer.Option("--json", help="Answer as JSON.")]

@@ -8,7 +8,16 @@ from pathlib import Path
 import typer
 
 from fhir_adapter.cli.options import (
-    DryRun, Full, Json, Out, Quiet, Site, Source, StudyFile, WriteBack, write_mode,
+    DryRun,
+    Full,
+    Json,
+    Out,
+    Quiet,
+    Site,
+    Source,
+    StudyFile,
+    WriteBack,
+    write_mode,
 )  # fmt: skip
 from fhir_adapter.pipeline import Run, Settings, new_run, run_all
 

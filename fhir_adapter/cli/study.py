@@ -9,7 +9,11 @@ import typer
 from fhir_adapter.cli.options import Json, StudyFile
 from fhir_adapter.study import json_schema, load_study
 
-__all__ = ["study_app"]
+__all__ = [
+    "schema",
+    "study_app",
+    "validate",
+]
 
 study_app = typer.Typer(help="Study files: validate one, or print their JSON schema.", no_args_is_help=True)
 

@@ -9,7 +9,18 @@ import msgspec
 
 from fhir_adapter.connectors.arrivals import Arrival, arrival, gone, unreadable
 
-__all__ = ["Bundle", "Entry", "document", "explode", "full_urls", "read_bundle"]
+__all__ = [
+    "Bundle",
+    "BundleMeta",
+    "Entry",
+    "Link",
+    "Request",
+    "Search",
+    "document",
+    "explode",
+    "full_urls",
+    "read_bundle",
+]
 
 _DELETED = re.compile(r"(?:^|/)([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})$")
 

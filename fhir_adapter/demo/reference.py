@@ -29,6 +29,7 @@ _TOPOGRAPHY = {
     "Lung": (r.ICD_O_3, "C34.9", "Lung, NOS"),
     "Lymph node": (r.ICD_O_3, "C77.2", "Intra-abdominal lymph nodes"),
 }
+_LOINC = "http://loinc.org"
 _ICD_10 = "http://hl7.org/fhir/sid/icd-10"
 _PRIMARY = (_ICD_10, "C48.0", "Malignant neoplasm of retroperitoneum")
 _SECONDARY = {
@@ -80,7 +81,7 @@ def _baseline_resources(row: dict[str, str], first_scan: str) -> Iterator[Resour
     patient = f"Patient/{key}"
     yield r.patient(
         key,
-        gender=cast(Literal["male", "female"], row["sex"]),
+        gender=cast("Literal['male', 'female']", row["sex"]),
         birth_date=row["birth_date"],
         deceased=row["death"] or None,
         name=("Synthetic", row["subject"]),
@@ -142,20 +143,20 @@ def _scan_resources(key: str, facts: dict[str, list[dict[str, str]]]) -> Iterato
         yield r.tumor_size(
             f"{key}-size-{number}", patient=patient, lesion=f"BodyStructure/{key}-{row['lesion'].lower()}",
             date=row["date"], value=_number(row["value"]) if row["value"] else None,
-            unit=cast(Literal["mm", "cm"], row["unit"] or "mm"),
-            comparator=cast(Literal["<"], row["comparator"]) or None, short_axis=bool(lesion["node"]),
-            role=cast(r.Role, lesion["role"]), absent=cast(Any, row["absent"]) or None, encounter=encounter,
+            unit=cast("Literal['mm', 'cm']", row["unit"] or "mm"),
+            comparator=cast("Literal['<']", row["comparator"]) or None, short_axis=bool(lesion["node"]),
+            role=cast("r.Role", lesion["role"]), absent=cast("Any", row["absent"]) or None, encounter=encounter,
             imaging=imaging, method=method,
         )  # fmt: skip
     for number, row in enumerate(facts["states"]):
         encounter, imaging, method = visits[row["date"]]
         yield r.tumor_state(
             f"{key}-state-{number}", patient=patient, lesion=f"BodyStructure/{key}-{row['lesion'].lower()}",
-            date=row["date"], state=cast(r.State, row["state"]), encounter=encounter, imaging=imaging, method=method,
+            date=row["date"], state=cast("r.State", row["state"]), encounter=encounter, imaging=imaging, method=method,
         )  # fmt: skip
     for number, row in enumerate(facts["responses"]):
         yield r.investigator_response(
-            f"{key}-response-{number}", patient=patient, date=row["date"], response=cast(Any, row["response"]),
+            f"{key}-response-{number}", patient=patient, date=row["date"], response=cast("Any", row["response"]),
             condition=f"Condition/{key}-primary", encounter=visits[row["date"]][0],
         )  # fmt: skip
 
@@ -168,7 +169,7 @@ def _treatment_resources(key: str, facts: dict[str, list[dict[str, str]]]) -> It
         yield r.administration(
             f"{key}-dose-{number}", patient=patient, drug=row["drug"].capitalize(), start=row["start"],
             end=row["end"] or None, dose=_number(row["dose"]) if row["dose"] else None,
-            route="oral" if oral else "intravenous", status=cast(Any, row["status"]), status_reason=why,
+            route="oral" if oral else "intravenous", status=cast("Any", row["status"]), status_reason=why,
         )  # fmt: skip
     for number, row in enumerate(facts["visits"]):
         encounter = f"{key}-visit-{number}"
@@ -179,12 +180,12 @@ def _treatment_resources(key: str, facts: dict[str, list[dict[str, str]]]) -> It
         shift = (number * 37 + int(key[4:]) * 11) % 23 - 11
         for code, display, unit, usual in _LABORATORY:
             yield r.observation_lab(
-                f"{key}-lab-{number}-{code}", patient=patient, date=row["date"], test=("http://loinc.org", code, display),
+                f"{key}-lab-{number}-{code}", patient=patient, date=row["date"], test=(_LOINC, code, display),
                 value=usual + shift, unit=unit, encounter=f"Encounter/{encounter}",
             )  # fmt: skip
         code, display, unit, usual = _VITAL
         yield r.vital_sign(
-            f"{key}-bp-{number}", patient=patient, date=row["date"], test=("http://loinc.org", code, display),
+            f"{key}-bp-{number}", patient=patient, date=row["date"], test=(_LOINC, code, display),
             value=usual + shift, unit=unit, encounter=f"Encounter/{encounter}",
         )  # fmt: skip
 
@@ -196,10 +197,10 @@ def _event_resources(key: str, rows: list[dict[str, str]]) -> Iterator[Resource]
         yield r.adverse_event(
             f"{key}-ae-{number}", patient=f"Patient/{key}", study=f"ResearchStudy/{_STUDY}", term=term, codes=codes,
             date=row["date"], grade=int(row["grade"]), resolved=row["resolved"] or None,
-            outcome="resolved" if row["resolved"] else "ongoing", causality=cast(Any, row["causality"]) or None,
-            suspects=(row["suspects"].capitalize(),), action=cast(Any, row["action"]) or None,
-            serious=cast(Any, row["serious"]) or None, status=cast(Any, row["status"]),
-            actuality=cast(Any, row["actuality"]),
+            outcome="resolved" if row["resolved"] else "ongoing", causality=cast("Any", row["causality"]) or None,
+            suspects=(row["suspects"].capitalize(),), action=cast("Any", row["action"]) or None,
+            serious=cast("Any", row["serious"]) or None, status=cast("Any", row["status"]),
+            actuality=cast("Any", row["actuality"]),
         )  # fmt: skip
 
 

@@ -18,7 +18,14 @@ from fhir_adapter.derive.dates import impute_dates, read_dates
 from fhir_adapter.derive.findings import of_subjects, per_subject
 from fhir_adapter.study import Study
 
-__all__ = ["Assessments", "assign_visits", "choose_evaluator", "impossible_scans", "read_assessments"]
+__all__ = [
+    "Assessments",
+    "assign_visits",
+    "choose_evaluator",
+    "cluster_days",
+    "impossible_scans",
+    "read_assessments",
+]
 
 Ints = npt.NDArray[np.int64]
 

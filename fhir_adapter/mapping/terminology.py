@@ -24,7 +24,16 @@ import msgspec
 from fhir_adapter.assets import asset
 from fhir_adapter.errors import StudyFileError
 
-__all__ = ["TEXT_SYSTEM", "Coding", "ConceptMap", "Match", "Terminology", "Unknown", "load_concept_map"]
+__all__ = [
+    "TEXT_SYSTEM",
+    "Coding",
+    "ConceptMap",
+    "Match",
+    "Terminology",
+    "Unknown",
+    "load_concept_map",
+    "normalise",
+]
 
 Coding = tuple[str | None, str | None, str | None]
 """System, code, display."""

@@ -31,7 +31,17 @@ from fhir_adapter.report.methods import MethodGroup, methods
 from fhir_adapter.results import Cell, Display, Results
 from fhir_adapter.study import Study
 
-__all__ = ["FigureView", "KeyFigure", "Page", "RowView", "Section", "TableView", "build_page"]
+__all__ = [
+    "Accounting",
+    "FigureView",
+    "FindingRow",
+    "KeyFigure",
+    "Page",
+    "RowView",
+    "Section",
+    "TableView",
+    "build_page",
+]
 
 Gettext = Callable[[str], str]
 

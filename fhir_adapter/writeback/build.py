@@ -58,14 +58,21 @@ def _conclusion(study: Study, results: Results) -> str:
     known = results.results
     parts = [f"{study.study.title}. Data cut-off {results.data_cutoff}."]
     total = known.get("response.total.n")
-    for id_, label in (("response.total.orr", "Objective response rate"), ("response.total.dcr", "Disease control rate")):
+    for id_, label in (
+        ("response.total.orr", "Objective response rate"),
+        ("response.total.dcr", "Disease control rate"),
+    ):
         rate, n = known.get(f"{id_}.pct"), known.get(f"{id_}.n")
         if rate is not None and rate.value is not None and n is not None and total is not None:
             parts.append(f"{label} {round_half_away(float(rate.value), 1)}% ({n.value}/{total.value}).")
     for endpoint in study.endpoints:
         median = known.get(f"survival.{endpoint.id.lower()}.median")
         if median is not None:
-            said = "not reached" if median.value is None else f"{round_half_away(float(median.value), 1)} {endpoint.unit}"
+            said = (
+                "not reached"
+                if median.value is None
+                else f"{round_half_away(float(median.value), 1)} {endpoint.unit}"
+            )
             parts.append(f"Median {endpoint.id}: {said}.")
     if study.study.synthetic:
         parts.append("The data are synthetic.")
@@ -104,7 +111,11 @@ def build_resources(
     study_id = study.study.id
 
     def shell(type_: str, kind: str, *, identifier: bool = True) -> dict[str, Any]:
-        resource: dict[str, Any] = {"resourceType": type_, "id": own_id(study_id, site, kind), "meta": {"tag": [_TAG]}}
+        resource: dict[str, Any] = {
+            "resourceType": type_,
+            "id": own_id(study_id, site, kind),
+            "meta": {"tag": [_TAG]},
+        }
         if study.study.synthetic:
             resource["meta"]["security"] = [_TEST_DATA]
         if identifier:

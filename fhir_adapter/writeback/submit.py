@@ -92,7 +92,9 @@ def _read(client: Client, key: str) -> dict[str, Any] | None:
     try:
         found = msgspec.json.decode(answer.body)
     except msgspec.DecodeError as error:
-        raise WriteBackConflict(f"{key} comes back as something that is not JSON", where=client.base) from error
+        raise WriteBackConflict(
+            f"{key} comes back as something that is not JSON", where=client.base
+        ) from error
     if not isinstance(found, dict) or found.get("resourceType") != key.partition("/")[0]:
         raise WriteBackConflict(f"{key} comes back as another type of resource", where=client.base)
     return found
@@ -102,7 +104,11 @@ def _entry(resource: dict[str, Any], version: str | None) -> dict[str, Any]:
     request = {"method": "PUT", "url": _key(resource)}
     if version is not None:
         request["ifMatch"] = f'W/"{version}"'
-    return {"fullUrl": f"urn:uuid:{resource['id'].removeprefix('fa-')}", "resource": resource, "request": request}
+    return {
+        "fullUrl": f"urn:uuid:{resource['id'].removeprefix('fa-')}",
+        "resource": resource,
+        "request": request,
+    }
 
 
 def plan(client: Client | None, resources: Sequence[dict[str, Any]]) -> WriteBack:
@@ -168,16 +174,20 @@ def _send(client: Client, bundle: dict[str, Any]) -> list[dict[str, str]]:
         )
     if answer.status != 200:
         raise WriteBackRefused(
-            f"the server answers {answer.status} ({_outcome_codes(answer.body)}) to the transaction; nothing was written",
+            f"the server answers {answer.status} ({_outcome_codes(answer.body)}); nothing was written",
             where=client.base,
             remedy="See the server's log; the transaction stands in writeback.json.",
         )
     try:
         found = msgspec.json.decode(answer.body)
         entries = [item["response"] for item in found["entry"]]
-        answers = [{"status": str(item["status"]), "location": str(item.get("location", ""))} for item in entries]
+        answers = [
+            {"status": str(item["status"]), "location": str(item.get("location", ""))} for item in entries
+        ]
     except (msgspec.DecodeError, KeyError, TypeError) as error:
-        raise WriteBackConflict("the answer to the transaction is not a transaction-response", where=client.base) from error
+        raise WriteBackConflict(
+            "the answer to the transaction is not a transaction-response", where=client.base
+        ) from error
     wrong = [item["status"] for item in answers if not item["status"].startswith(("200", "201", "204"))]
     if wrong or len(answers) != len(bundle["entry"]):
         raise WriteBackConflict(

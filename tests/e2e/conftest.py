@@ -33,7 +33,9 @@ class Ended:
 Adapter = Callable[..., Ended]
 
 
-def call(*arguments: str | Path, status: int | None = 0, cwd: Path | None = None, env: dict[str, str] | None = None) -> Ended:
+def call(
+    *arguments: str | Path, status: int | None = 0, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> Ended:
     """Runs the command line; an exit status other than the expected one fails the test with its output."""
     done = subprocess.run(
         [sys.executable, "-m", "fhir_adapter", *map(str, arguments)],

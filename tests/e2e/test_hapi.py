@@ -66,7 +66,16 @@ def test_a_second_run_writes_nothing_and_gives_the_same_results(
     """Own output is left out of the pull and accounted for; no resource has a new version."""
     before = outputs(hapi)
     again = adapter(
-        "run", SIX / "six.yaml", "--site", site, "--out", site.parent, "--write-back", "--full", "--quiet", "--json"
+        "run",
+        SIX / "six.yaml",
+        "--site",
+        site,
+        "--out",
+        site.parent,
+        "--write-back",
+        "--full",
+        "--quiet",
+        "--json",
     ).run
     assert before == outputs(hapi)
     assert 0 == json.loads((again / "manifest.json").read_text("utf-8"))["stages"]["write-back"]["written"]

@@ -1,4 +1,4 @@
-"""The report of the reference study in a browser, as a statistician opens it: on a telephone, a laptop, a large screen."""
+"""The report of the reference study in a browser, on a telephone, a laptop and a large screen."""
 
 from __future__ import annotations
 

@@ -67,7 +67,9 @@ def printed() -> dict[str, str]:
     flow, treatment, one = PUBLISHED["flow"], PUBLISHED["treatment"], PUBLISHED["table1"]
     put("flow.treated.n", flow["treated"])
     put("flow.analysed.n", flow["analysed"])
-    for id_, number in zip(("one_cycle", "sarcomatoid_carcinoma", "lost_to_follow_up"), flow["excluded"].values(), strict=True):
+    for id_, number in zip(
+        ("one_cycle", "sarcomatoid_carcinoma", "lost_to_follow_up"), flow["excluded"].values(), strict=True
+    ):
         put(f"flow.excluded.{id_}.n", number)
     put("exposure.cycles.median", treatment["median_cycles"])
     put("exposure.cycles.min", treatment["cycles_range"][0])
@@ -187,7 +189,9 @@ def test_the_sensitivity_analysis_gives_the_figures_of_the_findings(found: dict[
     """Censoring at the last contact: 11.07 months, 84.2 and 64.2 %, 7.3 and 16.8 by type, P 0.0866."""
     expected = {"median": "11.07", "at.3.rate": "84.2", "at.6.rate": "64.2", "by.sarcoma_type.l_sarcoma.median": "7.3",
                 "by.sarcoma_type.non_l_sarcoma.median": "16.8", "by.sarcoma_type.logrank.p": "0.0866"}  # fmt: skip
-    assert expected == {name: shown(found[f"sensitivity.last_contact.{name}"], text) for name, text in expected.items()}
+    assert expected == {
+        name: shown(found[f"sensitivity.last_contact.{name}"], text) for name, text in expected.items()
+    }
 
 
 def test_every_difference_has_its_reason_in_the_report(found: dict[str, Any], reference_run: Path) -> None:
@@ -196,7 +200,9 @@ def test_every_difference_has_its_reason_in_the_report(found: dict[str, Any], re
     assert set(KNOWN) <= {item.result for item in load_study(STUDY)[0].report.known_differences}
     page = (reference_run / "report.html").read_text("utf-8")
     for item in load_study(STUDY)[0].report.known_differences:
-        assert item.reason.split(".")[0][:60].replace("'", "&#39;") in page.replace("&#x27;", "&#39;"), item.result
+        assert item.reason.split(".")[0][:60].replace("'", "&#39;") in page.replace("&#x27;", "&#39;"), (
+            item.result
+        )
 
 
 def test_each_subject_arrives_at_its_row(datasets: dict[str, pd.DataFrame], cohort: pd.DataFrame) -> None:
@@ -264,25 +270,38 @@ def test_explain_reaches_as_many_subjects_as_each_cell_counts(
     """For every count of Tables 1 to 4 the replayed selection has that many subjects; the command line agrees."""
     results = read_results(reference_run / "results.json")
     study = load_study(STUDY)[0]
-    counts = [id_ for id_ in printed() if id_.endswith(".n") and id_.startswith(("baseline", "toxicity", "response"))]
+    counts = [
+        id_
+        for id_ in printed()
+        if id_.endswith(".n") and id_.startswith(("baseline", "toxicity", "response"))
+    ]
     assert len(counts) > 150
     for id_ in counts:
         assert results[id_].value == replay(results[id_], datasets, study)["USUBJID"].nunique(), id_
-    for id_ in ("baseline.metastases.lung.n", "toxicity.term.hypertension.g3_4.n", "response.histology.mpnst.cr.n"):
+    for id_ in (
+        "baseline.metastases.lung.n",
+        "toxicity.term.hypertension.g3_4.n",
+        "response.histology.mpnst.cr.n",
+    ):
         tree = json.loads(adapter("explain", reference_run, id_, "--json").out)
         assert results[id_].value == len(tree["subjects"]) == len(tree["rows"])
         assert all(_resources(node) for nodes in tree["rows"].values() for node in nodes), id_
 
 
 def _resources(node: dict[str, Any]) -> list[str]:
-    return [*node.get("resources", []), *(item for parent in node.get("parents", []) for item in _resources(parent))]
+    return [
+        *node.get("resources", []),
+        *(item for parent in node.get("parents", []) for item in _resources(parent)),
+    ]
 
 
 def run_edited(
     folder: Path, adapter: Adapter, resources: list[dict[str, Any]], study: Path = STUDY
 ) -> dict[str, Any]:
     write_source(folder / "source", resources)
-    done = adapter("run", study, "--site", write_site(folder), "--out", folder, "--quiet", "--json", status=None)
+    done = adapter(
+        "run", study, "--site", write_site(folder), "--out", folder, "--quiet", "--json", status=None
+    )
     assert done.status in {0, 3}, done.err
     return results_of(done.run)
 
@@ -316,14 +335,23 @@ def test_one_patients_measurements_turn_exactly_the_predicted_cells_red(
             component["valueQuantity"] = baseline.setdefault(lesion, component.get("valueQuantity"))
     after = run_edited(tmp_path, adapter, resources)
     red = {
-        id_ for id_, text in printed().items() if after.get(id_) is None or shown(after[id_], text) != KNOWN.get(id_, text)
+        id_ for id_, text in printed().items()
+        if after.get(id_) is None or shown(after[id_], text) != KNOWN.get(id_, text)
     }  # fmt: skip
-    stems = ("response.total", "response.sarcoma_type.non_l_sarcoma", "response.grade.g2", "response.histology.synovial_sarcoma")
+    stems = (
+        "response.total",
+        "response.sarcoma_type.non_l_sarcoma",
+        "response.grade.g2",
+        "response.histology.synovial_sarcoma",
+    )
     expected = {f"{stem}.{part}" for stem in stems for part in ("pr.n", "sd.n", "orr.pct")}
     expected |= {"response.sarcoma_type.orr_test.p", "response.grade.orr_test.p"}
     # One of 13 PFS times of responders less; whether the median or the range moves is computed from the cohort table.
     cohort = pd.read_csv(DATA / "cohort.csv")
-    times = cohort[(cohort["best_overall_response"] == "PR") & (cohort["subject"] != "RPS-040")]["pfs_days"] / MONTH
+    times = (
+        cohort[(cohort["best_overall_response"] == "PR") & (cohort["subject"] != "RPS-040")]["pfs_days"]
+        / MONTH
+    )
     figures = {"median": times.median(), "min": times.min(), "max": times.max()}
     cells = printed()
     expected |= {
@@ -358,6 +386,8 @@ def test_the_cohort_is_the_one_that_the_planner_makes(tmp_path: Path) -> None:
     planned = runpy.run_path(str(PACKAGE.parent / "scripts" / "plan_cohort.py"))
     planned["main"](DATA, tmp_path)
     committed = PACKAGE / "demo" / "cohort"
-    assert sorted(path.name for path in committed.glob("*.csv")) == sorted(path.name for path in tmp_path.glob("*.csv"))
+    assert sorted(path.name for path in committed.glob("*.csv")) == sorted(
+        path.name for path in tmp_path.glob("*.csv")
+    )
     for path in sorted(tmp_path.glob("*.csv")):
         assert path.read_bytes() == (committed / path.name).read_bytes(), path.name

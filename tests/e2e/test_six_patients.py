@@ -81,8 +81,14 @@ def test_the_numbers_are_those_of_the_readme(six_run: Path) -> None:
     """ORR 40 %, DCR 60 %, three progressions or deaths, and what follows from them."""
     found = results_of(six_run)
     same(short_calculation(SUBJECTS), found)
-    same({"response.total.orr.pct": 40.0, "response.total.dcr.pct": 60.0, "flow.excluded.one_cycle.n": 1}, found)
-    assert (5.3, 85.3) == (round(found["response.total.orr.lower"], 1), round(found["response.total.orr.upper"], 1))
+    same(
+        {"response.total.orr.pct": 40.0, "response.total.dcr.pct": 60.0, "flow.excluded.one_cycle.n": 1},
+        found,
+    )
+    assert (5.3, 85.3) == (
+        round(found["response.total.orr.lower"], 1),
+        round(found["response.total.orr.upper"], 1),
+    )
 
 
 def resource(resources: list[dict[str, Any]], id_: str) -> dict[str, Any]:
@@ -191,7 +197,9 @@ def test_an_edit_of_the_raw_resources_changes_exactly_what_it_should(
     resources = six_patients()
     edit(resources)
     write_source(tmp_path / "source", resources)
-    run = adapter("run", SIX / "six.yaml", "--site", write_site(tmp_path), "--out", tmp_path, "--quiet", "--json").run
+    run = adapter(
+        "run", SIX / "six.yaml", "--site", write_site(tmp_path), "--out", tmp_path, "--quiet", "--json"
+    ).run
     before, after = results_of(six_run), results_of(run)
     same(short_calculation(expected), after)
     moved = {id_ for id_ in before.keys() | after.keys() if before.get(id_) != after.get(id_)}
@@ -224,7 +232,10 @@ def test_explain_goes_from_a_rate_to_the_resources(six_run: Path, adapter: Adapt
 
 def test_explain_of_an_unknown_result_is_a_usage_error(six_run: Path, adapter: Adapter) -> None:
     """Status 2, and the message names the id."""
-    assert "no result has the id 'response.nothing'" in adapter("explain", six_run, "response.nothing", status=2).err
+    assert (
+        "no result has the id 'response.nothing'"
+        in adapter("explain", six_run, "response.nothing", status=2).err
+    )
 
 
 def test_each_stage_can_be_run_again_alone(six_run: Path, adapter: Adapter) -> None:
@@ -239,15 +250,21 @@ def test_each_stage_can_be_run_again_alone(six_run: Path, adapter: Adapter) -> N
 def test_a_second_run_gives_the_same_results(six_run: Path, tmp_path: Path, adapter: Adapter) -> None:
     """Another folder, another landing, resources in another order: the same results and report."""
     write_source(tmp_path / "source", reversed(six_patients()))
-    run = adapter("run", SIX / "six.yaml", "--site", write_site(tmp_path), "--out", tmp_path, "--quiet", "--json").run
+    run = adapter(
+        "run", SIX / "six.yaml", "--site", write_site(tmp_path), "--out", tmp_path, "--quiet", "--json"
+    ).run
     assert (six_run / "results.json").read_bytes() == (run / "results.json").read_bytes()
 
 
-def test_a_dry_run_leaves_the_transaction_in_the_folder(six_run: Path, tmp_path: Path, adapter: Adapter) -> None:
+def test_a_dry_run_leaves_the_transaction_in_the_folder(
+    six_run: Path, tmp_path: Path, adapter: Adapter
+) -> None:
     """Nothing is sent; the transaction refers literally to no clinical source resource."""
     write_source(tmp_path / "source", six_patients())
     site = write_site(tmp_path)
-    run = adapter("run", SIX / "six.yaml", "--site", site, "--out", tmp_path, "--dry-run", "--quiet", "--json").run
+    run = adapter(
+        "run", SIX / "six.yaml", "--site", site, "--out", tmp_path, "--dry-run", "--quiet", "--json"
+    ).run
     transaction = json.loads((run / "writeback.json").read_text("utf-8"))["transaction"]
     own = {f"{entry['resource']['resourceType']}/{entry['resource']['id']}" for entry in transaction["entry"]}
     kinds = sorted(key.partition("/")[0] for key in own)

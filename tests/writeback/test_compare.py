@@ -56,5 +56,10 @@ def test_any_other_change_is_named(changes: dict[str, Any], expected: list[str])
 
 def test_the_instant_of_a_provenance_is_not_content() -> None:
     """A second run at another time has nothing to write."""
-    sent = {"resourceType": "Provenance", "id": "fa-9", "recorded": "2022-01-01T00:00:00Z", "meta": {"tag": [TAG]}}
+    sent = {
+        "resourceType": "Provenance",
+        "id": "fa-9",
+        "recorded": "2022-01-01T00:00:00Z",
+        "meta": {"tag": [TAG]},
+    }
     assert [] == differences(sent, sent | {"recorded": "2023-01-01T00:00:00Z"}, BASE)

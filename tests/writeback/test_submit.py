@@ -37,7 +37,9 @@ class Store:
         self.spoil: dict[str, Any] = {}
         self.base = server.url_for("/fhir")
         server.expect_request("/fhir", method="POST").respond_with_handler(self.post)
-        server.expect_request(__import__("re").compile("/fhir/.+"), method="GET").respond_with_handler(self.get)
+        server.expect_request(__import__("re").compile("/fhir/.+"), method="GET").respond_with_handler(
+            self.get
+        )
 
     def get(self, request: Request) -> Response:
         key = request.path.removeprefix("/fhir/")
@@ -63,7 +65,9 @@ class Store:
             stored["meta"] = stored["meta"] | {"versionId": str(version)}
             self.held[key] = stored
             answers.append({"response": {"status": "201 Created" if version == 1 else "200 OK"}})
-        return Response(json.dumps({"resourceType": "Bundle", "type": "transaction-response", "entry": answers}), 200)
+        return Response(
+            json.dumps({"resourceType": "Bundle", "type": "transaction-response", "entry": answers}), 200
+        )
 
 
 @pytest.fixture
@@ -108,7 +112,13 @@ def test_what_is_not_ours_is_never_overwritten(store: Store, client: WriteClient
 
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(409, WriteBackConflict), (412, WriteBackConflict), (422, WriteBackRefused), (500, WriteBackRefused), (403, SourceRefused)],
+    [
+        (409, WriteBackConflict),
+        (412, WriteBackConflict),
+        (422, WriteBackRefused),
+        (500, WriteBackRefused),
+        (403, SourceRefused),
+    ],
 )
 def test_a_refusal_of_the_transaction_has_its_own_error(
     store: Store, client: WriteClient, status: int, error: type[Exception]
@@ -133,7 +143,9 @@ def test_retract_deletes_what_is_ours(store: Store, client: WriteClient) -> None
     outcome = retract(client, ["Group/fa-g", "Provenance/fa-p", "Device/fa-d"])
     assert {"Group/fa-g": "deleted", "Provenance/fa-p": "deleted", "Device/fa-d": "absent"} == outcome
     assert {} == store.held
-    assert ["Provenance/fa-p", "Group/fa-g"] == [entry["request"]["url"] for entry in store.posts[-1]["entry"]]
+    assert ["Provenance/fa-p", "Group/fa-g"] == [
+        entry["request"]["url"] for entry in store.posts[-1]["entry"]
+    ]
 
 
 def test_a_dry_run_plans_without_a_server() -> None:

@@ -10,7 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-__all__ = ["Counts", "Interval", "Table", "TestResult", "read_table"]
+__all__ = [
+    "Counts",
+    "Interval",
+    "ReadTable",
+    "Table",
+    "TestResult",
+    "read_table",
+]
 
 Counts = npt.NDArray[np.int64]
 Table = pd.DataFrame | npt.NDArray[Any] | Sequence[Sequence[int]]

@@ -15,7 +15,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-__all__ = ["NO_DAY", "calendar_days", "codes_of", "days_to_dates", "flags", "require_columns", "text_of"]
+__all__ = [
+    "NO_DAY",
+    "calendar_days",
+    "codes_of",
+    "days_to_dates",
+    "flags",
+    "require_columns",
+    "spread",
+    "text_of",
+]
 
 Ints = npt.NDArray[np.int64]
 

@@ -31,7 +31,10 @@ from fhir_adapter.derive.recist.segments import (
 )
 from fhir_adapter.derive.recist.vocabulary import NODE_NORMAL_BELOW_UM, PD_ABSOLUTE_UM, RULES
 
-__all__ = ["visit_responses"]
+__all__ = [
+    "grade",
+    "visit_responses",
+]
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]

@@ -1,4 +1,4 @@
-"""The FHIRPath subset of SQL on FHIR v2: parsed, checked against the element tables, compiled to Python closures."""
+"""The FHIRPath subset of SQL on FHIR v2: parsed, checked against the element tables, compiled to closures."""
 
 from fhir_adapter.mapping.fhirpath.compiler import Compiled, Scope, compile_path
 from fhir_adapter.mapping.fhirpath.parser import FhirPathError

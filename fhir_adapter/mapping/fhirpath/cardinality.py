@@ -1,7 +1,7 @@
 """Which elements repeat: the one thing on an element that fhirpathpy's tables do not tell.
 
-It is read from the models of fhir.resources (R4B for R4: they have the same structure for the types of a study), one
-type at a time and only for the types that a view touches.
+It is read from the models of fhir.resources (R4B for R4: they have the same structure for the types of a
+study), one type at a time and only for the types that a view touches.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def _fields(release: str, name: str) -> dict[str, bool]:
     except (ValueError, LookupError, ImportError):
         return {}  # a type that R4B no longer has
     return {
-        field.alias or key: any(typing.get_origin(part) is list for part in typing.get_args(field.annotation))
+        field.alias or key: any(
+            typing.get_origin(part) is list for part in (field.annotation, *typing.get_args(field.annotation))
+        )
         for key, field in model.model_fields.items()
     }
 

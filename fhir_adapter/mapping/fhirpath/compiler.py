@@ -1,13 +1,14 @@
 """Expressions compiled to Python closures over decoded JSON, with the static type of what they give.
 
-A closure takes a list of nodes and an environment (constants, `%rowIndex`) and returns a list of values. A run of plain
-elements becomes one closure. What lies outside the subset is given to fhirpathpy, node by node, which is correct
-and much slower; `Compiled.native` tells.
+A closure takes a list of nodes and an environment (constants, `%rowIndex`) and returns a list of values. A
+run of plain elements becomes one closure. What lies outside the subset is given to fhirpathpy, node by node,
+which is correct and much slower; `Compiled.native` tells.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -18,10 +19,9 @@ from typing import Any
 import fhirpathpy
 from fhirpathpy.engine.invocations import invocation_registry
 from fhirpathpy.models import models
-from fhirpathpy.parser import CommonTokenStream, FHIRPathLexer, FHIRPathParser, InputStream
 
 from fhir_adapter.mapping.fhirpath.boundaries import boundary
-from fhir_adapter.mapping.fhirpath.elements import Choice, UnknownElement, elements, family
+from fhir_adapter.mapping.fhirpath.elements import Choice, UnknownElementError, elements, family
 from fhir_adapter.mapping.fhirpath.parser import (
     Binary,
     Call,
@@ -38,6 +38,7 @@ from fhir_adapter.mapping.fhirpath.parser import (
 
 __all__ = ["Compiled", "Scope", "ShapeError", "compile_path"]
 
+_GRAMMAR: Any = importlib.import_module("fhirpathpy.parser")  # its names come by a star import of ANTLR's
 Nodes = list[Any]
 Function = Callable[[Nodes, Mapping[str, Any]], Nodes]
 #: A JSON key, and whether a list belongs there (None: not known).
@@ -83,7 +84,7 @@ class Compiled:
     native: bool = True
 
 
-class _Unsupported(Exception):
+class _UnsupportedError(Exception):
     """Valid FHIRPath that the subset does not cover."""
 
 
@@ -183,7 +184,7 @@ class _Builder:
         if isinstance(node.of, This) and node.name == base.type:
             return base  # `Patient.name` in a view of Patient
         if family(base.type) is not None:
-            raise UnknownElement(f"{base.type} has no element {node.name}")
+            raise UnknownElementError(base.type, node.name)
         found = self.tables.child(base.type, node.name)
         if isinstance(found, Choice):
             return found
@@ -218,7 +219,7 @@ class _Builder:
 
             return Compiled(logic, "boolean", of.path)
         kinds = {family(left.type), family(right.type)} - {None}
-        if len(kinds - {"date", "text"}) > 1 or kinds & {"boolean", "number"} and kinds & {"date", "text"}:
+        if len(kinds - {"date", "text"}) > 1 or (kinds & {"boolean", "number"} and kinds & {"date", "text"}):
             raise FhirPathError(f"{left.type} and {right.type} cannot be joined by {sign}")
         at = left.path if isinstance(node.right, (Literal, Constant)) else right.path
         if sign in {"=", "!="}:
@@ -353,9 +354,9 @@ class _Builder:
         # What can be checked is checked, though fhirpathpy evaluates it.
         inner = _start(base) if name in _PER_ITEM else of
         for argument in arguments if name not in _WITH_TYPES else ():
-            with contextlib.suppress(_Unsupported):
+            with contextlib.suppress(_UnsupportedError):
                 self.value(argument, inner)
-        raise _Unsupported(name)
+        raise _UnsupportedError(name)
 
     def _of_type(self, node: Call, of: Compiled) -> Compiled:
         type_ = _type_name(node.arguments[0])
@@ -382,10 +383,11 @@ class _Builder:
 
 #: How many arguments the compiled functions take.
 _ARGUMENTS = {
-    "where": (1,), "exists": (0, 1), "empty": (0,), "not": (0,), "first": (0,), "extension": (1,), "join": (0, 1),
+    "where": (1,), "exists": (0, 1), "empty": (0,), "not": (0,), "first": (0,), "extension": (1,),
+    "join": (0, 1),
     "lowBoundary": (0,), "highBoundary": (0,), "getResourceKey": (0,), "getReferenceKey": (0, 1),
 }  # fmt: skip
-#: Functions of fhirpathpy whose arguments are evaluated for each item, and those that take the name of a type.
+#: Functions of fhirpathpy whose arguments are evaluated for each item, and those that take a type's name.
 _PER_ITEM = {"select", "all", "repeat", "aggregate", "iif", "trace"}
 _WITH_TYPES = {"is", "as", "aggregate"}
 _FITS: dict[str | None, Callable[[Any], bool]] = {
@@ -451,7 +453,7 @@ def _single(found: Nodes, path: str) -> Any:
 
 
 def _truth(found: Nodes, path: str) -> bool | None:
-    """The truth of a singleton; a single value that is not a boolean is true (FHIRPath, singleton evaluation)."""
+    """The truth of a singleton; a value that is not a boolean is true (FHIRPath, singleton evaluation)."""
     value = _single(found, path)
     return value if value is None or isinstance(value, bool) else True
 
@@ -508,16 +510,16 @@ def _reference_key(item: Any, type_: str | None, path: str) -> str | None:
 
 
 def _is_fhirpath(text: str) -> bool:
-    """Whether the grammar of FHIRPath takes a text as a whole; fhirpathpy's own parser passes over mistakes."""
+    """Whether the grammar of FHIRPath takes the whole text; fhirpathpy's own parser passes over mistakes."""
 
     def refuse(error: Exception) -> None:
         raise FhirPathError("not FHIRPath") from error
 
-    lexer = FHIRPathLexer(InputStream(text))
+    lexer = _GRAMMAR.FHIRPathLexer(_GRAMMAR.InputStream(text))
     lexer.removeErrorListeners()
     lexer.recover = refuse
-    tokens = CommonTokenStream(lexer)
-    parser = FHIRPathParser(tokens)
+    tokens = _GRAMMAR.CommonTokenStream(lexer)
+    parser = _GRAMMAR.FHIRPathParser(tokens)
     parser.removeErrorListeners()
     try:
         parser.expression()
@@ -541,7 +543,7 @@ def _by_fhirpathpy(text: str, scope: Scope) -> Compiled:
         expression: Any = (
             {"base": scope.type, "expression": text} if scope.type and "." in scope.type else text
         )
-        unknown = sorted(set(_functions(fhirpathpy.parse(text))) - set(invocation_registry))
+        unknown = sorted(set(_functions(_GRAMMAR.parse(text))) - set(invocation_registry))
         evaluate = fhirpathpy.compile(expression, model)
     except Exception as error:
         raise FhirPathError(f"not FHIRPath ({type(error).__name__})") from error
@@ -566,8 +568,8 @@ def compile_path(text: str, scope: Scope) -> Compiled:
     """Compiles an expression for a context.
 
     Raises:
-        FhirPathError: it is not FHIRPath, names an element or constant that does not exist, or joins types that
-            do not fit.
+        FhirPathError: it is not FHIRPath, names an element or constant that does not exist, or joins types
+            that do not fit.
     """
     if not isinstance(text, str) or not text.strip():
         raise FhirPathError("a path is missing")
@@ -582,5 +584,5 @@ def compile_path(text: str, scope: Scope) -> Compiled:
     start = Compiled(_identity, scope.type, scope.path)
     try:
         return _Builder(scope).value(tree, start)
-    except _Unsupported:
+    except _UnsupportedError:
         return _by_fhirpathpy(text, scope)

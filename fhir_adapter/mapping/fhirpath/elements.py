@@ -1,8 +1,8 @@
 """Element tables: which elements a FHIR type has, of which type, so that a misspelt path is an error.
 
-The tables come with fhirpathpy (R4 and R5; R4B is R4 for the types of a study). They list leaf paths, so they are
-closed over prefixes here; content references and inheritance are followed. Whether an element repeats is read from
-fhir.resources (`cardinality`).
+The tables come with fhirpathpy (R4 and R5; R4B is R4 for the types of a study). They list leaf paths, so they
+are closed over prefixes here; content references and inheritance are followed. Whether an element repeats is
+read from fhir.resources (`cardinality`).
 """
 
 from __future__ import annotations
@@ -16,18 +16,28 @@ from fhirpathpy.models import models
 from fhir_adapter.mapping.fhirpath.cardinality import repeats
 from fhir_adapter.mapping.fhirpath.parser import FhirPathError
 
-__all__ = ["Choice", "Elements", "UnknownElement", "elements", "family"]
+__all__ = ["Choice", "Elements", "UnknownElementError", "elements", "family"]
 
 
-class UnknownElement(FhirPathError):
-    """A path names an element that its type does not have."""
+class UnknownElementError(FhirPathError):
+    """A path names an element that its type does not have.
+
+    Args:
+        of: the type.
+        name: the element.
+    """
+
+    def __init__(self, of: str, name: str) -> None:
+        self.name = name
+        super().__init__(f"{of} has no element {name}")
 
 
 _PRIMITIVES = {
     "boolean": "boolean",
-    "integer": "number", "integer64": "number", "positiveInt": "number", "unsignedInt": "number", "decimal": "number",
-    "string": "text", "code": "text", "id": "text", "uri": "text", "url": "text", "canonical": "text", "oid": "text",
-    "uuid": "text", "markdown": "text", "base64Binary": "text", "xhtml": "text",
+    "integer": "number", "integer64": "number", "positiveInt": "number", "unsignedInt": "number",
+    "decimal": "number", "string": "text", "code": "text", "id": "text", "uri": "text", "url": "text",
+    "canonical": "text",
+    "oid": "text", "uuid": "text", "markdown": "text", "base64Binary": "text", "xhtml": "text",
     "date": "date", "dateTime": "date", "instant": "date", "time": "date",
 }  # fmt: skip
 
@@ -66,15 +76,21 @@ class Elements:
             for path, types in self._choices.items()
             for type_ in types
         }
+        self._names = {path.rpartition(".")[2] for path in [*self._types, *self._choices]}
         self._prefixes: set[str] = set()
         for path in [*self._types, *self._choices]:
             while "." in path:
-                path = path.rpartition(".")[0]  # noqa: PLW2901 - walking up is the point
+                path = path.rpartition(".")[0]
                 self._prefixes.add(path)
+                self._names.add(path.rpartition(".")[2])
 
     def known(self, type_: str) -> bool:
         """Whether a resource or data type exists."""
         return type_ in _PRIMITIVES or type_ in self._parents or type_ in self._prefixes
+
+    def anywhere(self, name: str) -> bool:
+        """Whether any type has an element of this name."""
+        return name in self._names
 
     def resource(self, type_: str | None) -> bool:
         """Whether a type is a type of resource."""
@@ -99,7 +115,7 @@ class Elements:
             name: name of the element, a choice without its `[x]`.
 
         Raises:
-            UnknownElement: there is no such element.
+            UnknownElementError: there is no such element.
             FhirPathError: the name is the JSON key of a choice (`valueQuantity`).
         """
         place: str | None = of
@@ -117,7 +133,7 @@ class Elements:
             if found is not None:
                 return found[7:8].lower() + found[8:] if found.startswith("System.") else found
             place = self._parents.get(place, "BackboneElement" if "." in place else None)
-        raise UnknownElement(f"{of} has no element {name}")
+        raise UnknownElementError(of, name)
 
 
 @cache

@@ -1,7 +1,8 @@
-"""A parser of the FHIRPath subset that SQL on FHIR v2 views use (specification: FHIRPath 2.0, section 'Grammar').
+"""A parser of the FHIRPath subset that SQL on FHIR v2 views use (FHIRPath 2.0, section 'Grammar').
 
-The grammar covers paths, indexers, function calls, literals, `%constants`, arithmetic, comparison, equality and
-boolean operators. What it does not cover raises `FhirPathError`, and the caller decides whether another engine can.
+The grammar covers paths, indexers, function calls, literals, `%constants`, arithmetic, comparison, equality
+and boolean operators. What it does not cover raises `FhirPathError`; the caller decides whether another engine
+can evaluate it.
 """
 
 from __future__ import annotations

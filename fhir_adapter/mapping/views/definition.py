@@ -1,7 +1,7 @@
-"""ViewDefinitions: read, checked as a whole when loaded, compiled into row makers (SQL on FHIR v2, 'Processing').
+"""ViewDefinitions: read, checked as a whole when loaded, compiled into row makers (SQL on FHIR v2).
 
-A misspelt path, an unknown constant, a duplicate column or a type that does not fit is an error that names its place;
-it never becomes a column of nulls.
+A misspelt path, an unknown constant, a duplicate column or a type that does not fit is an error that names
+its place; it never becomes a column of nulls.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 
 from fhir_adapter.errors import StudyFileError
 from fhir_adapter.mapping.fhirpath.compiler import Compiled, Scope, ShapeError, compile_path
-from fhir_adapter.mapping.fhirpath.elements import UnknownElement, elements, family
+from fhir_adapter.mapping.fhirpath.elements import UnknownElementError, elements, family
 from fhir_adapter.mapping.fhirpath.parser import FhirPathError
 from fhir_adapter.mapping.views.run import Column, Failure, RunResult
 
@@ -25,7 +25,7 @@ __all__ = ["CompiledView", "load_view"]
 
 #: Deeper JSON than this is not a resource (FHIR sets no limit; real ones stay below 20).
 MAX_DEPTH = 64
-#: Digits before or after the point that a number may have (FHIR's decimals have 18 in all; Arrow holds 76 in all).
+#: Digits before or after the point that a number may have (FHIR's have 18, Arrow's at most 76 in all).
 MAX_DIGITS = 38
 _DECODER = msgspec.json.Decoder(float_hook=Decimal)
 
@@ -45,7 +45,7 @@ class _Part:
     width: int
 
 
-class _Check(Exception):
+class _ViewMistakeError(Exception):
     """A mistake in a view, with its place."""
 
     def __init__(self, place: str, text: str) -> None:
@@ -58,14 +58,14 @@ def _keys(item: dict[str, Any], known: set[str], place: str) -> None:
         if key.removeprefix("_") not in {*known, "id", "extension", "modifierExtension"} or not isinstance(
             key, str
         ):
-            raise _Check(place, f"there is no key {key}")
+            raise _ViewMistakeError(place, f"there is no key {key}")
 
 
 def _list(value: Any, place: str) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise _Check(place, "a list is expected")
+        raise _ViewMistakeError(place, "a list is expected")
     return value
 
 
@@ -120,21 +120,21 @@ class _Compiler:
         for number, item in enumerate(_list(definition.get("constant"), "constant")):
             place = f"constant[{number}]"
             if not isinstance(item, dict) or not isinstance(item.get("name"), str):
-                raise _Check(place, "a constant has a name")
+                raise _ViewMistakeError(place, "a constant has a name")
             given = [key for key in item if key.startswith("value")]
             if len(given) != 1:
-                raise _Check(place, "a constant has exactly one value")
+                raise _ViewMistakeError(place, "a constant has exactly one value")
             _keys(item, {"name", given[0]}, place)
             name, kind = item["name"], given[0].removeprefix("value")
             if not _NAME.fullmatch(name) or name in _RESERVED or name in values:
-                raise _Check(f"{place}.name", f"{name} is taken, or is not a name")
+                raise _ViewMistakeError(f"{place}.name", f"{name} is taken, or is not a name")
             type_ = kind[:1].lower() + kind[1:]
             value = item[given[0]]
             if isinstance(value, float):
                 value = Decimal(repr(value))
             fits = {"boolean": (bool,), "number": (int, Decimal), "text": (str,), "date": (str,)}
             if type(value) not in fits.get(family(type_) or "", ()):
-                raise _Check(f"{place}.{given[0]}", f"this is not a {type_}")
+                raise _ViewMistakeError(f"{place}.{given[0]}", f"this is not a {type_}")
             values[name], types[name] = value, type_
         return values, types
 
@@ -142,7 +142,7 @@ class _Compiler:
         try:
             compiled = compile_path(text, scope)
         except FhirPathError as error:
-            raise _Check(place, str(error)) from None
+            raise _ViewMistakeError(place, str(error)) from None
         if not compiled.native:
             self.slow.append(place)
         return compiled
@@ -157,16 +157,16 @@ class _Compiler:
             if not isinstance(tag, dict) or not all(
                 isinstance(tag.get(key), str) for key in ("name", "value")
             ):
-                raise _Check(f"{place}.tag[{number}]", "a tag has a name and a value")
+                raise _ViewMistakeError(f"{place}.tag[{number}]", "a tag has a name and a value")
             tags[tag["name"]] = tag["value"]
         return tags
 
     def _column(self, item: Any, context: Compiled, place: str) -> Callable[[Any, Env], Any]:
         if not isinstance(item, dict) or not isinstance(item.get("name"), str):
-            raise _Check(place, "a column has a name and a path")
+            raise _ViewMistakeError(place, "a column has a name and a path")
         _keys(item, {"name", "path", "description", "collection", "type", "tag"}, place)
         if not _NAME.fullmatch(item["name"]):
-            raise _Check(
+            raise _ViewMistakeError(
                 f"{place}.name", "a name has letters, digits and underscores, and begins with a letter"
             )
         compiled = self.path(item.get("path"), self.scope(context), f"{place}.path")
@@ -175,16 +175,16 @@ class _Compiler:
         type_ = told if family(told) else None
         if declared is not None:
             if not isinstance(declared, str) or not self.tables.known(declared.rpartition("/")[2]):
-                raise _Check(
+                raise _ViewMistakeError(
                     f"{place}.type", f"there is no type {declared}" if declared else "a type is missing"
                 )
             type_ = declared.rpartition("/")[2]
             kinds = {family(told), family(type_)}
             if told is not None and len(kinds) > 1 and kinds != {"text", "date"}:
-                raise _Check(f"{place}.type", f"the path gives {told}, not {type_}")
+                raise _ViewMistakeError(f"{place}.type", f"the path gives {told}, not {type_}")
         several = item.get("collection", False)
         if not isinstance(several, bool):
-            raise _Check(f"{place}.collection", "true or false is expected")
+            raise _ViewMistakeError(f"{place}.collection", "true or false is expected")
         column = Column(item["name"], item["path"], type_, several, self._tags(item, place))
         self.columns.append(column)
         run, path = compiled.run, compiled.path
@@ -204,11 +204,11 @@ class _Compiler:
     def select(self, item: Any, context: Compiled, place: str) -> _Part:
         """Compiles one select: its own columns, then nested selects, then unionAll, in this order."""
         if not isinstance(item, dict):
-            raise _Check(place, "a select is an object")
+            raise _ViewMistakeError(place, "a select is an object")
         _keys(item, {"column", "select", "forEach", "forEachOrNull", "repeat", "unionAll"}, place)
         loops = [key for key in ("forEach", "forEachOrNull", "repeat") if key in item]
         if len(loops) > 1:
-            raise _Check(place, f"{' and '.join(loops)} exclude each other")
+            raise _ViewMistakeError(place, f"{' and '.join(loops)} exclude each other")
         each, inner = self._loop(item, loops[0] if loops else None, context, place)
         values = [
             self._column(column, inner, f"{place}.column[{number}]")
@@ -230,7 +230,7 @@ class _Compiler:
         def rows(node: Any, env: Env) -> list[Row]:
             found: list[Row] = []
             number = -1
-            for number, one in enumerate(each(node, env)):  # noqa: B007 - read after the loop
+            for number, one in enumerate(each(node, env)):
                 found += _product(values, parts, one, {**env, "rowIndex": number})
             if or_null and number < 0:
                 # One row of nulls; %rowIndex is 0 in it.
@@ -251,16 +251,13 @@ class _Compiler:
             return lambda node, env: run([node], env), Compiled(_same, compiled.type, compiled.path)
         paths = _list(item["repeat"], f"{place}.repeat")
         if not paths:
-            raise _Check(f"{place}.repeat", "a path is missing")
-        # A path of repeat may exist at one level and not at another (`answer.item` below an item, not below the
-        # resource), hence an element that is not there gives nothing here; the columns are checked as ever.
+            raise _ViewMistakeError(f"{place}.repeat", "a path is missing")
+        # A path of repeat may exist at one level and not at another (`answer.item` below an item, not below
+        # the resource), hence an element that is not there gives nothing; the columns are checked as ever.
         ways = [self._way(text, context, f"{place}.repeat[{number}]") for number, text in enumerate(paths)]
         kinds = {way.type for way in ways if way is not None}
         inner = Compiled(_same, kinds.pop() if len(kinds) == 1 else None, f"{context.path}.{paths[0]}")
         below = [self._way(text, inner, f"{place}.repeat[{number}]") for number, text in enumerate(paths)]
-        for number, (way, lower) in enumerate(zip(ways, below, strict=True)):
-            if way is None and lower is None:
-                raise _Check(f"{place}.repeat[{number}]", f"there are no elements {paths[number]}")
         if any(lower is not None and lower.type != inner.type for lower in below):
             inner = Compiled(
                 _same, None, inner.path
@@ -282,10 +279,12 @@ class _Compiler:
         """A path of repeat, None if its elements are not in this context."""
         try:
             return compile_path(text, self.scope(context))
-        except UnknownElement:
+        except UnknownElementError as error:
+            if not self.tables.anywhere(error.name):
+                raise _ViewMistakeError(place, str(error)) from None
             return None
         except FhirPathError as error:
-            raise _Check(place, str(error)) from None
+            raise _ViewMistakeError(place, str(error)) from None
 
     def _union(self, item: dict[str, Any], context: Compiled, place: str) -> _Part | None:
         branches = _list(item.get("unionAll"), f"{place}.unionAll")
@@ -301,7 +300,7 @@ class _Compiler:
             if not number:
                 first = list(own)
             elif not _alike(first, own):
-                raise _Check(
+                raise _ViewMistakeError(
                     f"{place}.unionAll[{number}]",
                     "its columns are not those of the first branch by name, type and order",
                 )
@@ -313,10 +312,8 @@ class _Compiler:
 
 
 def _alike(first: list[Column], other: list[Column]) -> bool:
-    """Whether rows of two branches can stand in one table; text and dates are both text, an unknown type fits any."""
-    if [(column.name, column.collection) for column in first] != [
-        (column.name, column.collection) for column in other
-    ]:
+    """Whether rows of two branches fit one table; text and dates are both text, an unknown type fits any."""
+    if [(one.name, one.collection) for one in first] != [(one.name, one.collection) for one in other]:
         return False
     for one, two in zip(first, other, strict=True):
         kinds = {family(one.type), family(two.type)}
@@ -368,39 +365,40 @@ class CompiledView:
         self.name = name if isinstance(name, str) else "view"
         resource = definition.get("resource")
         if not isinstance(resource, str):
-            raise _Check("resource", "the type of resource is missing")
+            raise _ViewMistakeError("resource", "the type of resource is missing")
         if not elements(release).resource(resource):
-            raise _Check("resource", f"there is no resource type {resource} in {release}")
+            raise _ViewMistakeError("resource", f"there is no resource type {resource} in {release}")
         self.resource = resource
         compiler = _Compiler(definition, release)
         root = Compiled(_same, resource, "$")
         selects = _list(definition.get("select"), "select")
         if not selects:
-            raise _Check("select", "a view selects something")
+            raise _ViewMistakeError("select", "a view selects something")
         self._parts = [
             compiler.select(item, root, f"select[{number}]") for number, item in enumerate(selects)
         ]
         names = [column.name for column in compiler.columns]
         if not names:
-            raise _Check("select", "a view has a column")
+            raise _ViewMistakeError("select", "a view has a column")
         double = sorted({one for one in names if names.count(one) > 1})
         if double:
-            raise _Check("select", f"two columns have the name {', '.join(double)}")
+            raise _ViewMistakeError("select", f"two columns have the name {', '.join(double)}")
         self._where = []
         for number, item in enumerate(_list(definition.get("where"), "where")):
             place = f"where[{number}].path"
             if not isinstance(item, dict):
-                raise _Check(f"where[{number}]", "a condition has a path")
+                raise _ViewMistakeError(f"where[{number}]", "a condition has a path")
             _keys(item, {"path", "description"}, f"where[{number}]")
             condition = compiler.path(item.get("path"), compiler.scope(root), place)
             if condition.type is not None and family(condition.type) != "boolean":
-                raise _Check(place, f"a condition is a boolean, not {condition.type}")
+                raise _ViewMistakeError(place, f"a condition is a boolean, not {condition.type}")
             self._where.append(condition)
         self.columns = tuple(compiler.columns)
         self._env: dict[str, Any] = {**compiler.constants, "rowIndex": 0}
         self.compiled = not compiler.slow
         self.notes = tuple(
-            f"view {self.name}: {place} is outside the compiled subset and left to fhirpathpy, about 20 times slower"
+            f"view {self.name}: {place} is outside the compiled subset and left to fhirpathpy, "
+            "about 20 times slower"
             for place in compiler.slow
         )
 
@@ -495,5 +493,5 @@ def load_view(source: Path | str | dict[str, Any], *, release: str = "R4") -> Co
         where = f"view {definition['name']}"
     try:
         return CompiledView(definition, release)
-    except _Check as error:
+    except _ViewMistakeError as error:
         raise StudyFileError(str(error), where=where) from error

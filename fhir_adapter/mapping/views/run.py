@@ -19,7 +19,7 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a view: `type` is its FHIR primitive type, None for a complex one; `tags` are its tags by name."""
+    """A column of a view: `type` is its FHIR type, if it is known; `tags` are its tags by name."""
 
     name: str
     path: str
@@ -94,8 +94,8 @@ class RunResult:
     """Rows of a run, by column.
 
     Attributes:
-        columns: name to values, in the order of the view; a collection is a list, decimals are `Decimal` (or `int` if
-            written without a fraction), dates are the text as written.
+        columns: name to values, in the order of the view; a collection is a list, decimals are `Decimal` (or
+            `int` if written without a fraction), dates are the text as written.
         row_resource: for each row the index of its resource.
         failures: resources that could not be used.
         definition: the columns of the view.
