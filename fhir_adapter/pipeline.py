@@ -24,11 +24,12 @@ from fhir_adapter import __version__
 from fhir_adapter.accounting import Disposition, Finding, check_sums, summary
 from fhir_adapter.analysis.stage import analyse
 from fhir_adapter.assets import asset
-from fhir_adapter.connectors import plan_from_study, pull
+from fhir_adapter.connectors import PullReport, plan_from_study, pull
 from fhir_adapter.datasets import metadata, read_dataset, write_dataset
 from fhir_adapter.derive.stage import derive
 from fhir_adapter.engines.partition import view_names
 from fhir_adapter.errors import (
+    AccountingError,
     AdapterError,
     RunDirError,
     RunLocked,
@@ -145,6 +146,7 @@ class Run:
                 landing,
                 full=self.settings.full,
             )
+            _check_wire(report)
             cutoff = self.study.study.data_cutoff
             self.manifest["data_cutoff"] = (
                 dt.datetime.now(dt.UTC).date().isoformat() if cutoff == "rolling" else cutoff.isoformat()
@@ -271,7 +273,10 @@ class Run:
             resources = self._outputs()
             if mode == "yes":
                 with WriteClient(self.site, _write_url(self.site)) as client:
-                    outcome = submit(client, plan(client, resources), resources)
+                    outcome = plan(client, resources)
+                    # Before it is sent: a transaction that is refused can be looked at.
+                    write_json(self.folder.writeback, {"mode": mode, **outcome.as_data()})
+                    outcome = submit(client, outcome, resources)
             else:
                 outcome = plan(None, resources)
             write_json(self.folder.writeback, {"mode": mode, **outcome.as_data()})
@@ -370,13 +375,45 @@ class Run:
             "pull": self.pull, "map": self.map, "derive": self.derive, "analyse": self.analyse,
             "report": self.report, "write-back": self.write_back,
         }  # fmt: skip
+        self.manifest["exit"] = None
         try:
             stages[name]()
         except AdapterError as error:
-            self.manifest["exit"] = {"status": error.exit_status, "code": error.code, "stage": name}
-            self.save()
-            self.log.failed(error.code, error.exit_status)
+            self.failed(error.exit_status, error.code, name)
             raise
+        except Exception:
+            self.failed(70, "defect", name)  # never its text, which may quote data
+            raise
+
+    def failed(self, status: int, code: str, stage: str) -> None:
+        """Keeps in manifest and log how the run ended."""
+        self.manifest["exit"] = {"status": status, "code": code, "stage": stage}
+        self.save()
+        self.log.failed(code, status)
+
+
+def _check_wire(report: PullReport) -> None:
+    """What was counted at the wire must be what the landing says it did with it.
+
+    Raises:
+        AccountingError: it is not.
+    """
+    outcome = report.outcome
+    done = (
+        outcome.new
+        + outcome.changed
+        + outcome.unchanged
+        + outcome.older
+        + outcome.own_output
+        + outcome.unreadable
+    )
+    received = sum(report.received.values())
+    if received != done:
+        raise AccountingError(
+            f"{received} resources came over the wire, the landing accounts for {done}",
+            where="pull",
+            remedy="This is a defect of the adapter; keep the run folder and report it.",
+        )
 
 
 def _set_aside(item: LeftOut) -> Disposition:
@@ -504,9 +541,14 @@ def run_all(run: Run) -> int:
         AdapterError: whatever stops a stage; the manifest then carries its status.
     """
     with run.log:
-        with run.locked():
-            for name in STAGES:
-                run.stage(name)
+        try:
+            with run.locked():
+                for name in STAGES:
+                    run.stage(name)
+        except RunLocked as error:
+            # The folder is this run's own; another run holds the site, not the folder.
+            run.failed(error.exit_status, error.code, "lock")
+            raise
         exceeded = run.exceeded()
         run.manifest["exit"] = {"status": 3 if exceeded else 0, "exceeded": exceeded}
         run.manifest["ended"] = dt.datetime.now(dt.UTC).isoformat()

@@ -19,6 +19,7 @@ from fhir_adapter.cli.retract import retract
 from fhir_adapter.cli.run import run
 from fhir_adapter.cli.stages import analyse, derive, map_, pull, report, write_back
 from fhir_adapter.cli.study import study_app
+from fhir_adapter.cli.view import view
 from fhir_adapter.errors import AdapterError
 
 __all__ = ["app", "main"]
@@ -57,6 +58,7 @@ app.command()(analyse)
 app.command()(report)
 app.command("write-back")(write_back)
 app.command()(explain)
+app.command()(view)
 app.command()(retract)
 app.add_typer(study_app, name="study")
 

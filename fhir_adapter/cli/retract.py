@@ -15,7 +15,7 @@ __all__ = ["retract"]
 def retract(run: RunFolder, as_json: Json = False) -> None:
     """Delete the outputs of this study and site from the server; nothing else is touched."""
     current = open_run(run, Settings(quiet=True))
-    with current.log:
+    with current.log, current.locked():
         outcome = current.retract()
     if as_json:
         typer.echo(json.dumps(outcome))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import calendar
 import re
-from decimal import Decimal
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 
 __all__ = ["boundary"]
 
@@ -48,9 +48,10 @@ def boundary(value: object, type_: str | None, *, high: bool) -> object | None:
         return None
     if isinstance(value, (int, Decimal)):
         number = Decimal(value)
-        exponent = number.as_tuple().exponent
+        _, digits, exponent = number.as_tuple()
         half = Decimal((0, (5,), (exponent if isinstance(exponent, int) else 0) - 1))
-        return number + half if high else number - half
+        exact = Context(prec=len(digits) + 2, Emin=MIN_EMIN, Emax=MAX_EMAX)
+        return exact.add(number, half) if high else exact.subtract(number, half)
     if not isinstance(value, str):
         return None
     if type_ == "date":

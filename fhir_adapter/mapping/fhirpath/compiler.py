@@ -12,7 +12,7 @@ import importlib
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -36,7 +36,7 @@ from fhir_adapter.mapping.fhirpath.parser import (
     parse,
 )
 
-__all__ = ["Compiled", "Scope", "ShapeError", "compile_path"]
+__all__ = ["Compiled", "Scope", "ShapeError", "compile_path", "plain_steps"]
 
 _GRAMMAR: Any = importlib.import_module("fhirpathpy.parser")  # its names come by a star import of ANTLR's
 Nodes = list[Any]
@@ -58,13 +58,15 @@ class ShapeError(Exception):
 class Scope:
     """Where an expression stands: the type of its context, the release, and the types of the constants.
 
-    `path` is the JSON path of the context, for error messages.
+    `path` is the JSON path of the context, for error messages. `touched` gathers the keys of the resource that
+    expressions look at, `*` for all, so that the others need not be decoded.
     """
 
     type: str | None
     release: str = "R4"
     constants: Mapping[str, str] | None = None
     path: str = "$"
+    touched: set[str] = field(default_factory=set, compare=False)
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,10 @@ class _Builder:
         self.scope = scope
         self.tables = elements(scope.release)
 
+    def _touch(self, base: Compiled, *keys: str) -> None:
+        if base.path == "$":
+            self.scope.touched.update(keys)
+
     def build(self, node: Node, of: Compiled) -> Compiled | Choice:
         if isinstance(node, This):
             return of
@@ -157,6 +163,7 @@ class _Builder:
         if isinstance(built, Choice):
             base = self.value(node.of, of) if isinstance(node, Member) else of
             parts = [_steps(((key, False),), f"{base.path}.{key}") for _, key in built.keys]
+            self._touch(base, *(key for _, key in built.keys))
             start = base.run
             return Compiled(
                 lambda nodes, env: [item for part in parts for item in part(start(nodes, env), env)],
@@ -175,6 +182,7 @@ class _Builder:
 
     def _member(self, node: Member, of: Compiled) -> Compiled | Choice:
         base = self.value(node.of, of)
+        self._touch(base, node.name)
         if base.type is None:
             return Compiled(
                 _then(base.run, _steps(((node.name, None),), f"{base.path}.{node.name}")),
@@ -273,8 +281,9 @@ class _Builder:
         if name in _ARGUMENTS and len(arguments) not in _ARGUMENTS[name]:
             raise FhirPathError(f"{name}() does not take {len(arguments)} arguments")
         if name == "where":
-            test = self.value(arguments[0], _start(base)).run
-            if family(self.value(arguments[0], _start(base)).type) not in {None, "boolean"}:
+            criterion = self.value(arguments[0], _start(base))
+            test = criterion.run
+            if criterion.type is not None and family(criterion.type) != "boolean":
                 raise FhirPathError("where() needs a condition")
             return Compiled(
                 lambda nodes, env: [item for item in run(nodes, env) if _truth(test([item], env), base.path)],
@@ -300,6 +309,7 @@ class _Builder:
             if family(told.type) != "text":
                 raise FhirPathError("extension() takes a url")
             url = told.run
+            self._touch(base, "extension")
             step = _steps((("extension", True),), f"{base.path}.extension")
             return Compiled(
                 lambda nodes, env: _extensions(step(run(nodes, env), env), url(nodes, env), base.path),
@@ -331,6 +341,7 @@ class _Builder:
         if name == "getResourceKey":
             if base.type is not None and not self.tables.resource(base.type):
                 raise FhirPathError(f"{base.type} is not a resource, so it has no key")
+            self._touch(base, "id")
             return Compiled(
                 lambda nodes, env: [_resource_key(item) for item in run(nodes, env)], "string", of.path
             )
@@ -366,6 +377,7 @@ class _Builder:
             base = self.value(node.of.of, of) if isinstance(node.of, Member) else of
             if key is None:
                 raise FhirPathError(f"{base.type}.{built.name}[x] cannot be a {type_}")
+            self._touch(base, key)
             return _extend(base, key, type_, False)
         if built.type is not None and built.type == type_:
             return built
@@ -538,6 +550,8 @@ def _functions(tree: Any) -> Iterator[str]:
 
 def _by_fhirpathpy(text: str, scope: Scope) -> Compiled:
     """An expression of the whole language, evaluated by fhirpathpy for each node."""
+    if scope.path == "$":
+        scope.touched.add("*")
     model = models["r5" if scope.release == "R5" else "r4"]
     try:
         expression: Any = (
@@ -583,6 +597,17 @@ def compile_path(text: str, scope: Scope) -> Compiled:
         raise FhirPathError("the expression is nested too deeply") from None
     start = Compiled(_identity, scope.type, scope.path)
     try:
-        return _Builder(scope).value(tree, start)
+        built = _Builder(scope).value(tree, start)
     except _UnsupportedError:
         return _by_fhirpathpy(text, scope)
+    if built.path == "$" and built.type == scope.type:
+        scope.touched.add("*")  # the resource itself is a value
+    return built
+
+
+def plain_steps(compiled: Compiled) -> tuple[tuple[str, bool], ...] | None:
+    """The steps of a path of plain elements from its context, None if it is something else or not all is known."""
+    if not isinstance(compiled, _Path) or compiled.start is not _identity:
+        return None
+    steps = tuple((key, several) for key, several in compiled.steps if several is not None)
+    return steps if len(steps) == len(compiled.steps) else None

@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
 from fhir_adapter.errors import StudyFileError
-from fhir_adapter.mapping.fhirpath.compiler import Compiled, Scope, ShapeError, compile_path
+from fhir_adapter.mapping.fhirpath.compiler import Compiled, Scope, ShapeError, compile_path, plain_steps
 from fhir_adapter.mapping.fhirpath.elements import UnknownElementError, elements, family
 from fhir_adapter.mapping.fhirpath.parser import FhirPathError
+from fhir_adapter.mapping.views.generate import Plain, head, loop
 from fhir_adapter.mapping.views.run import Column, Failure, RunResult
 
 __all__ = ["CompiledView", "load_view"]
@@ -35,14 +36,19 @@ _RESERVED = {"rowIndex", "context", "resource", "rootResource", "ucum", "sct", "
 Row = list[Any]
 Env = Mapping[str, Any]
 Rows = Callable[[Any, Env], list[Row]]
+Value = Callable[[Any, Env], Any]
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A compiled select: its rows for a node, and how many columns a row has."""
+    """A compiled select: its rows for a node, and how many columns a row has.
+
+    `plain` are its columns if it has nothing else: then it gives exactly one row.
+    """
 
     rows: Rows
     width: int
+    plain: list[tuple[Value, Plain | None]] | None = None
 
 
 class _ViewMistakeError(Exception):
@@ -109,8 +115,11 @@ class _Compiler:
     def __init__(self, definition: dict[str, Any], release: str) -> None:
         self.release = release
         self.tables = elements(release)
+        #: Whether rows have to be counted; the word in any other place costs a little time and is harmless.
+        self.counted = "rowIndex" in str(definition.get("select"))
         self.columns: list[Column] = []
         self.slow: list[str] = []
+        self.touched: set[str] = set()
         self.constants, self.constant_types = self._read_constants(definition)
 
     @staticmethod
@@ -148,7 +157,7 @@ class _Compiler:
         return compiled
 
     def scope(self, context: Compiled) -> Scope:
-        return Scope(context.type, self.release, self.constant_types, context.path)
+        return Scope(context.type, self.release, self.constant_types, context.path, self.touched)
 
     @staticmethod
     def _tags(item: dict[str, Any], place: str) -> dict[str, str]:
@@ -161,7 +170,7 @@ class _Compiler:
             tags[tag["name"]] = tag["value"]
         return tags
 
-    def _column(self, item: Any, context: Compiled, place: str) -> Callable[[Any, Env], Any]:
+    def _column(self, item: Any, context: Compiled, place: str) -> tuple[Value, Plain | None]:
         if not isinstance(item, dict) or not isinstance(item.get("name"), str):
             raise _ViewMistakeError(place, "a column has a name and a path")
         _keys(item, {"name", "path", "description", "collection", "type", "tag"}, place)
@@ -199,7 +208,14 @@ class _Compiler:
                 raise ShapeError(path, "one value was expected here, there are several")
             return _value_of(found[0], path, column, told)
 
-        return value
+        steps = plain_steps(compiled)
+        if steps is None:
+            return value, None
+
+        def check(raw: Any) -> Any:
+            return _value_of(raw, path, column, told)
+
+        return value, Plain(steps, family(column.type), several, check)
 
     def select(self, item: Any, context: Compiled, place: str) -> _Part:
         """Compiles one select: its own columns, then nested selects, then unionAll, in this order."""
@@ -210,7 +226,7 @@ class _Compiler:
         if len(loops) > 1:
             raise _ViewMistakeError(place, f"{' and '.join(loops)} exclude each other")
         each, inner = self._loop(item, loops[0] if loops else None, context, place)
-        values = [
+        made = [
             self._column(column, inner, f"{place}.column[{number}]")
             for number, column in enumerate(_list(item.get("column"), f"{place}.column"))
         ]
@@ -221,17 +237,19 @@ class _Compiler:
         union = self._union(item, inner, place)
         if union is not None:
             parts.append(union)
-        width = len(values) + sum(part.width for part in parts)
+        width = len(made) + sum(part.width for part in parts)
+        inside = _product(made, parts)
         if each is None:
-            return _Part(lambda node, env: _product(values, parts, node, env), width)
-        or_null = loops[0] == "forEachOrNull"
-        blank = [None] * (width - len(values))
+            return _Part(inside, width, None if parts else made)
+        or_null, counted = loops[0] == "forEachOrNull", self.counted
+        values = [value for value, _ in made]
+        blank = [None] * (width - len(made))
 
         def rows(node: Any, env: Env) -> list[Row]:
             found: list[Row] = []
             number = -1
             for number, one in enumerate(each(node, env)):
-                found += _product(values, parts, one, {**env, "rowIndex": number})
+                found += inside(one, {**env, "rowIndex": number} if counted else env)
             if or_null and number < 0:
                 # One row of nulls; %rowIndex is 0 in it.
                 at_zero = {**env, "rowIndex": 0}
@@ -248,7 +266,8 @@ class _Compiler:
         if kind != "repeat":
             compiled = self.path(item[kind], self.scope(context), f"{place}.{kind}")
             run = compiled.run
-            return lambda node, env: run([node], env), Compiled(_same, compiled.type, compiled.path)
+            each = loop(plain_steps(compiled), lambda node, env: run([node], env))
+            return each, Compiled(_same, compiled.type, compiled.path)
         paths = _list(item["repeat"], f"{place}.repeat")
         if not paths:
             raise _ViewMistakeError(f"{place}.repeat", "a path is missing")
@@ -259,9 +278,8 @@ class _Compiler:
         inner = Compiled(_same, kinds.pop() if len(kinds) == 1 else None, f"{context.path}.{paths[0]}")
         below = [self._way(text, inner, f"{place}.repeat[{number}]") for number, text in enumerate(paths)]
         if any(lower is not None and lower.type != inner.type for lower in below):
-            inner = Compiled(
-                _same, None, inner.path
-            )  # elements of several types: what they have is not known
+            # Elements of several types: what they have is not known.
+            inner = Compiled(_same, None, inner.path)
         deeper = [way.run for way in below if way is not None]
 
         def walk(node: Any, env: Env, runs: list[Any], depth: int) -> Iterator[Any]:
@@ -326,13 +344,37 @@ def _same(nodes: list[Any], env: Env) -> list[Any]:
     return nodes
 
 
-def _product(values: list[Callable[[Any, Env], Any]], parts: list[_Part], node: Any, env: Env) -> list[Row]:
-    rows = [[value(node, env) for value in values]]
-    for part in parts:
-        found = part.rows(node, env)
-        if not found:
-            return []
-        rows = [[*row, *more] for row in rows for more in found]
+def _product(made: list[tuple[Value, Plain | None]], parts: list[_Part]) -> Rows:
+    """The rows of a node: its own columns, joined with each row of each part."""
+    made, parts = list(made), list(parts)
+    while parts and parts[0].plain is not None:
+        made += parts.pop(0).plain or []
+    own = head([plain for _, plain in made], [value for value, _ in made])
+    if not parts:
+        return lambda node, env: [own(node, env)]
+    if not made and len(parts) == 1:
+        return parts[0].rows
+    if len(parts) == 1:
+        only = parts[0].rows
+
+        def joined(node: Any, env: Env) -> list[Row]:
+            found = only(node, env)
+            if not found:
+                return found
+            start = own(node, env)
+            return [start + more for more in found]
+
+        return joined
+
+    def rows(node: Any, env: Env) -> list[Row]:
+        joined = [own(node, env)]
+        for part in parts:
+            found = part.rows(node, env)
+            if not found:
+                return []
+            joined = [row + more for row in joined for more in found]
+        return joined
+
     return rows
 
 
@@ -347,6 +389,16 @@ def _depth(value: Any) -> int:
                 return deepest
             stack += [(one, depth + 1) for one in (item.values() if isinstance(item, dict) else item)]
     return deepest
+
+
+def _decoder(touched: set[str]) -> Callable[[bytes], Any]:
+    """Decodes of a resource what the view looks at; the rest is passed over, which is most of the time saved."""
+    if "*" in touched:
+        return _DECODER.decode
+    make: Any = TypedDict  # its keys are known at run time only
+    shape = make("Resource", dict.fromkeys(sorted(touched | {"resourceType"}), Any), total=False)
+    decode: Callable[[bytes], Any] = msgspec.json.Decoder(shape, float_hook=Decimal).decode
+    return decode
 
 
 class CompiledView:
@@ -374,9 +426,8 @@ class CompiledView:
         selects = _list(definition.get("select"), "select")
         if not selects:
             raise _ViewMistakeError("select", "a view selects something")
-        self._parts = [
-            compiler.select(item, root, f"select[{number}]") for number, item in enumerate(selects)
-        ]
+        parts = [compiler.select(item, root, f"select[{number}]") for number, item in enumerate(selects)]
+        self._product = _product([], parts)
         names = [column.name for column in compiler.columns]
         if not names:
             raise _ViewMistakeError("select", "a view has a column")
@@ -393,6 +444,7 @@ class CompiledView:
             if condition.type is not None and family(condition.type) != "boolean":
                 raise _ViewMistakeError(place, f"a condition is a boolean, not {condition.type}")
             self._where.append(condition)
+        self._decode = _decoder(compiler.touched)
         self.columns = tuple(compiler.columns)
         self._env: dict[str, Any] = {**compiler.constants, "rowIndex": 0}
         self.compiled = not compiler.slow
@@ -404,11 +456,12 @@ class CompiledView:
 
     def _rows(self, body: bytes) -> list[Row]:
         try:
-            resource = _DECODER.decode(body)
+            resource = self._decode(body)
         except RecursionError:
             raise ShapeError("$", "the JSON is nested too deeply") from None
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise ShapeError("$", "this is not JSON") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            other = str(error).startswith("Expected `object`")
+            raise ShapeError("$", "this is not a JSON object" if other else "this is not JSON") from None
         if not isinstance(resource, dict):
             raise ShapeError("$", "this is not a JSON object")
         type_ = resource.get("resourceType")
@@ -427,7 +480,7 @@ class CompiledView:
                 raise ShapeError("$", "a condition of the view does not give a boolean here")
             if not found[0]:
                 return []
-        return _product([], self._parts, resource, self._env)
+        return self._product(resource, self._env)
 
     def run(self, resources: Iterable[bytes]) -> RunResult:
         """Runs the view over resources, each on its own.

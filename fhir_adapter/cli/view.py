@@ -1,0 +1,336 @@
+"""`fhir-adapter view`: one view over files, without a study or a run."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gzip
+import io
+import json
+import os
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from decimal import Decimal
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Protocol, cast
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+
+from fhir_adapter.assets import asset
+from fhir_adapter.connectors.bundles import read_bundle
+from fhir_adapter.errors import SourceNotFhir, SourceUnreachable, UsageError
+from fhir_adapter.mapping.views import CompiledView, Failure, RunResult, load_view
+
+__all__ = ["Format", "view"]
+
+#: Resources of a batch; with it, and not with the files, memory grows.
+_BATCH = 2000
+_BATCH_BYTES = 16 * 1024 * 1024
+_MAX_BYTES = 256 * 1024 * 1024
+_SHOWN = 20
+_json = msgspec.json.Encoder(decimal_format="number").encode
+_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class Format(StrEnum):
+    """What the rows are written as."""
+
+    NDJSON = "ndjson"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+#: A resource and where it stands.
+Item = tuple[str, bytes]
+
+
+class _Kind(msgspec.Struct):
+    resourceType: str | None = None  # noqa: N815 - FHIR's name
+
+
+_kind = msgspec.json.Decoder(_Kind).decode
+
+
+def _find(name: str) -> Path:
+    """File of a view: a path, or the name of one that ships."""
+    path = Path(name)
+    if path.suffix == ".json" or len(path.parts) > 1:
+        return path
+    shipped = sorted(item.stem for item in asset("mappings", "views").glob("*.json"))
+    if name not in shipped:
+        raise UsageError(
+            f"there is no shipped view {name}", where="VIEW", remedy=f"There are {', '.join(shipped)}."
+        )
+    return asset("mappings", "views", f"{name}.json")
+
+
+def _type(text: bytes) -> str | None:
+    try:
+        return _kind(text).resourceType
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _inside(text: bytes, place: str, wanted: str) -> Iterator[Item]:
+    """A resource itself, or if it is a Bundle and no Bundle is wanted, its entries."""
+    if wanted == "Bundle" or b'"Bundle"' not in text or _type(text) != "Bundle":
+        yield place, text
+        return
+    try:
+        bundle = read_bundle(text)
+    except ValueError:
+        yield place, text  # the view says what is wrong with it
+        return
+    for number, entry in enumerate(bundle.entry or (), start=1):
+        if entry is not None and bytes(entry.resource) not in {b"", b"null"}:
+            yield from _inside(bytes(entry.resource), f"{place}:entry {number}", wanted)
+
+
+def _document(text: bytes, name: str, wanted: str) -> Iterator[Item]:
+    try:
+        parts = _array(text) if text.startswith(b"[") else [msgspec.Raw(text)]
+        if not text.startswith(b"["):
+            msgspec.json.decode(text, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise SourceNotFhir(
+            "this is not JSON, or it is cut short", where=name, remedy="Bring it again, whole."
+        ) from error
+    for number, part in enumerate(parts, start=1):
+        place = f"{name}:item {number}" if text.startswith(b"[") else name
+        yield from _inside(bytes(part), place, wanted)
+
+
+def _lines(first: bytes, handle: BinaryIO, name: str, wanted: str) -> Iterator[Item]:
+    number, line = 1, first
+    while line:
+        if len(line) > _MAX_BYTES:
+            raise SourceNotFhir(f"a line is longer than {_MAX_BYTES} bytes", where=f"{name}:{number}")
+        if text := line.strip():
+            yield from _inside(text, f"{name}:{number}", wanted)
+        line = handle.readline(_MAX_BYTES + 1)
+        number += 1
+
+
+def _read(handle: BinaryIO, name: str, wanted: str) -> Iterator[Item]:
+    """The resources of a file: NDJSON if its first line is a whole object, else one JSON document."""
+    first = handle.readline(_MAX_BYTES + 1).removeprefix(b"\xef\xbb\xbf")
+    ndjson = name.removesuffix(".gz").endswith((".ndjson", ".jsonl"))
+    if ndjson or (first.lstrip().startswith(b"{") and _type(first) is not None):
+        yield from _lines(first, handle, name, wanted)
+        return
+    text = first + handle.read(_MAX_BYTES + 1)
+    if len(text) > _MAX_BYTES:
+        raise SourceNotFhir(f"a document is longer than {_MAX_BYTES} bytes", where=name, remedy="Use NDJSON.")
+    if text.strip():
+        yield from _document(text.strip(), name, wanted)
+
+
+def _unzipped(raw: BinaryIO) -> BinaryIO:
+    """The content of a file that may be gzipped, whatever its name: standard input has none."""
+    buffered = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(cast("io.RawIOBase", raw))
+    if buffered.peek(2)[:2] == b"\x1f\x8b":
+        return cast("BinaryIO", gzip.GzipFile(fileobj=buffered))
+    return buffered
+
+
+def _items(files: list[str], wanted: str) -> Iterator[Item]:
+    for file in files:
+        name = "standard input" if file == "-" else Path(file).name
+        try:
+            with contextlib.ExitStack() as stack:
+                raw = sys.stdin.buffer if file == "-" else stack.enter_context(Path(file).open("rb"))
+                yield from _read(_unzipped(raw), name, wanted)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise SourceNotFhir("the gzip file is damaged or cut short", where=name) from error
+        except OSError as error:
+            raise SourceUnreachable(f"the file cannot be read ({error.strerror})", where=name) from error
+
+
+def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:
+    batch: list[Item] = []
+    size = 0
+    for item in items:
+        batch.append(item)
+        size += len(item[1])
+        if len(batch) >= _BATCH or size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+class _Writer(Protocol):
+    def add(self, result: RunResult) -> None:
+        """Writes the rows of a batch."""
+
+    def end(self) -> None:
+        """Writes what comes last."""
+
+
+class _Ndjson:
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+
+    def add(self, result: RunResult) -> None:
+        self._out.writelines(_json(row) + b"\n" for row in result.rows())
+
+    def end(self) -> None:
+        self._out.flush()
+
+
+def _cell(value: Any) -> str:
+    """A value in CSV: numbers as written, lists and objects as JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    return (
+        str(value)
+        if isinstance(value, (int, Decimal)) and not isinstance(value, bool)
+        else _json(value).decode()
+    )
+
+
+class _Csv:
+    def __init__(self, out: BinaryIO, names: list[str]) -> None:
+        self._text = io.TextIOWrapper(out, encoding="utf-8", newline="", write_through=True)
+        self._csv = csv.writer(self._text, lineterminator="\n")
+        self._csv.writerow(names)
+
+    def add(self, result: RunResult) -> None:
+        rows = zip(*result.columns.values(), strict=True)
+        self._csv.writerows([_cell(value) for value in row] for row in rows)
+
+    def end(self) -> None:
+        self._text.flush()
+        self._text.detach()
+
+
+class _Parquet:
+    """Parquet has one schema, and the width of a decimal column is known at the end: batches wait in a file."""
+
+    def __init__(self, out: BinaryIO, empty: pa.RecordBatch) -> None:
+        self._out = out
+        self._waiting = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
+        self._schema = empty.schema
+        self._number = 0
+
+    def add(self, result: RunResult) -> None:
+        batch = result.to_arrow()
+        self._schema = pa.schema([_wider(*pair) for pair in zip(self._schema, batch.schema, strict=True)])
+        with pa.ipc.new_stream(self._waiting, batch.schema) as stream:
+            stream.write_batch(batch)
+        self._number += 1
+
+    def end(self) -> None:
+        self._waiting.seek(0)
+        with self._waiting, pq.ParquetWriter(self._out, self._schema) as writer:
+            for _ in range(self._number):
+                with pa.ipc.open_stream(self._waiting) as stream:
+                    for batch in stream:
+                        writer.write_table(pa.Table.from_batches([batch]).cast(self._schema))
+        self._out.flush()
+
+
+def _wider(one: pa.Field, two: pa.Field) -> pa.Field:
+    """A column that holds the decimals of both; other types are equal."""
+    listed = pa.types.is_list(one.type)
+    first, second = (one.type.value_type, two.type.value_type) if listed else (one.type, two.type)
+    if not pa.types.is_decimal(first):
+        return one
+    scale = max(first.scale, second.scale)
+    precision = scale + max(first.precision - first.scale, second.precision - second.scale)
+    type_ = (pa.decimal128 if precision <= 38 else pa.decimal256)(precision, scale)
+    return pa.field(one.name, pa.list_(type_) if listed else type_)
+
+
+@contextlib.contextmanager
+def _private(path: Path | None) -> Iterator[BinaryIO]:
+    """A file that only its owner reads and that is whole or not there; standard output without a path."""
+    if path is None:
+        yield sys.stdout.buffer
+        return
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise UsageError(f"nothing can be written there ({error.strerror})", where=str(path)) from error
+    try:
+        with os.fdopen(descriptor, "wb") as handle:
+            yield handle
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _writer(format_: Format, out: BinaryIO, made: CompiledView) -> _Writer:
+    if format_ is Format.NDJSON:
+        return _Ndjson(out)
+    if format_ is Format.CSV:
+        return _Csv(out, [column.name for column in made.columns])
+    return _Parquet(out, made.run([]).to_arrow())
+
+
+def _quarantined(failure: Failure, item: Item) -> bytes:
+    place, body = item
+    told = {"origin": place, "code": failure.code, "path": failure.json_path, "reason": failure.reason}
+    return (
+        json.dumps({**told, "resource": body.decode("utf-8", "replace")}, ensure_ascii=False).encode() + b"\n"
+    )
+
+
+def view(
+    name: Annotated[
+        str, typer.Argument(metavar="VIEW", help="Path of a view, or the name of a shipped one.")
+    ],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="NDJSON, Bundles, arrays, single resources, also gzipped; - is standard input.",
+        ),
+    ],
+    format_: Annotated[
+        Format, typer.Option("--format", metavar="ndjson|csv|parquet", help="What the rows are written as.")
+    ] = Format.NDJSON,
+    out: Annotated[Path | None, typer.Option("--out", help="File for the rows; Parquet needs one.")] = None,
+    quarantine: Annotated[
+        Path | None,
+        typer.Option("--quarantine", help="File (NDJSON) for resources that could not be used, and why."),
+    ] = None,
+) -> None:
+    """Run one SQL on FHIR view over files and write its rows; counts and failures go to stderr.
+
+    A resource that cannot be used is counted, named by file and line, and harms no other.
+    """
+    if format_ is Format.PARQUET and out is None:
+        raise UsageError("Parquet needs a file", where="--format parquet", remedy="Name one with --out.")
+    made = load_view(_find(name))
+    for note in made.notes:
+        typer.echo(note, err=True)
+    read = used = rows = failed = 0
+    with contextlib.ExitStack() as stack:
+        target = stack.enter_context(_private(out))
+        bad = stack.enter_context(_private(quarantine)) if quarantine is not None else None
+        writer = _writer(format_, target, made)
+        for batch in _batches(_items(files, made.resource)):
+            result = made.run([body for _, body in batch])
+            writer.add(result)
+            read, rows, used = read + len(batch), rows + len(result), used + len(set(result.row_resource))
+            for failure in islice(result.failures, max(_SHOWN - failed, 0)):
+                place = batch[failure.index][0]
+                typer.echo(f"{place}: {failure.json_path}: {failure.reason} ({failure.code})", err=True)
+            failed += len(result.failures)
+            if bad is not None:
+                bad.writelines(_quarantined(failure, batch[failure.index]) for failure in result.failures)
+        writer.end()
+    if failed > _SHOWN:
+        typer.echo(f"... and {failed - _SHOWN} more", err=True)
+    typer.echo(f"{read} resources, {rows} rows from {used} of them, {failed} could not be used", err=True)
