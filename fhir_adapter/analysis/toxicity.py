@@ -23,22 +23,34 @@ def _between(low: int, high: int) -> Condition:
 
 
 def toxicity(analysis: Analysis) -> None:
-    """Adds the overview and the table by term.
+    """Adds the overview and the table by term, for all subjects and with `by_arm` for each arm.
 
     A subject counts once per term, at the worst grade; a missing grade stays visible in its own column; absent
     causality is unknown, not related. With `related_only` the table counts related events, and the overview shows
-    both.
+    both. An arm's ids have its id after `toxicity.`.
     """
+    _tables(analysis, "toxicity", None, "")
+    if analysis.study.toxicity.by_arm:
+        for arm in analysis.study.treatment.arms:
+            within = equals("TRT01A", arm.id, dataset="ADSL")
+            _tables(analysis, f"toxicity.{slug(arm.id)}", within, f" ({arm.label})")
+
+
+def _tables(analysis: Analysis, stem: str, within: Condition | None, title: str) -> None:
+    """Overview and table of the subjects that satisfy `within`, under ids that begin with `stem`."""
     settings = analysis.study.toxicity
     population = settings.population
-    total = len(analysis.population(population))
-    emergent = equals("TRTEMFL", "Y")
+    total = analysis.rows("ADSL", population, within)["USUBJID"].nunique()
+    name = stem.replace(".", "_")
+    emergent = both(within, equals("TRTEMFL", "Y"))
     related = both(emergent, equals("AREL", "Y"))
     counted = related if settings.related_only else emergent
     kind = "treatment-related" if settings.related_only else "treatment-emergent"
 
     def line(id_: str, label: str, condition: Condition | None, level: int = 0) -> Row:
-        ids = analysis.count(f"toxicity.{id_}", "ADAE", population, condition, variable="AEDECOD")
+        ids = analysis.count(
+            f"{stem}.{id_}", "ADAE", population, condition, denominator=total, variable="AEDECOD"
+        )
         return Row(label=label, cells=(Cell("n_pct", ids),), level=level)
 
     overview = [
@@ -62,7 +74,7 @@ def toxicity(analysis: Analysis) -> None:
     ]  # fmt: skip
     analysis.results.displays.append(
         Display(
-            id="toxicity_overview", title="Adverse events: overview", section="toxicity", stub="Subjects with",
+            id=f"{name}_overview", title=f"Adverse events: overview{title}", section="toxicity", stub="Subjects with",
             columns=(f"N = {total}, n (%)",), rows=tuple(overview),
             notes=(f"Graded by {settings.dictionary}. Absent causality is unknown, not related.",),
         )
@@ -87,20 +99,25 @@ def toxicity(analysis: Analysis) -> None:
         for item in groupings:
             everything = (item.low, item.high) == (1, 5)
             graded = at_term if everything else both(at_term, _between(item.low, item.high))
-            id_ = f"toxicity.term.{slug(term)}.{item.id}"
+            id_ = f"{stem}.term.{slug(term)}.{item.id}"
             cells.append(
-                Cell("n_pct", analysis.count(id_, "ADAE", population, graded, variable="AEDECOD"))
+                Cell("n_pct", analysis.count(id_, "ADAE", population, graded, denominator=total, variable="AEDECOD"))
             )  # fmt: skip
         if no_grade:
             missing = both(at_term, Comparison(variable="ATOXGR", op="is_null"))
-            id_ = f"toxicity.term.{slug(term)}.unknown_grade"
-            cells.append(Cell("n_pct", analysis.count(id_, "ADAE", population, missing, variable="AEDECOD")))
+            id_ = f"{stem}.term.{slug(term)}.unknown_grade"
+            cells.append(
+                Cell(
+                    "n_pct",
+                    analysis.count(id_, "ADAE", population, missing, denominator=total, variable="AEDECOD"),
+                )
+            )
         rows.append(Row(label=settings.term_labels.get(term, term), cells=tuple(cells)))
     heads = [item.label for item in groupings] + (["Grade not recorded"] if no_grade else [])
     analysis.results.displays.append(
         Display(
-            id="toxicity_terms",
-            title=f"{kind.capitalize()} adverse events by term and worst grade",
+            id=f"{name}_terms",
+            title=f"{kind.capitalize()} adverse events by term and worst grade{title}",
             section="toxicity",
             stub="Term",
             columns=tuple(f"{head}, n (%)" for head in heads),

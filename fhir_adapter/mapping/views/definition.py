@@ -212,7 +212,15 @@ class _Compiler:
         if steps is None:
             return value, None
 
+        whole = type_ != "decimal"
+
         def check(raw: Any) -> Any:
+            # The usual numbers in short; `_value_of` has the whole rule.
+            if type(raw) is int:
+                if -(2**63) <= raw < 2**63:
+                    return raw
+            elif not whole and len(text := str(raw)) <= MAX_DIGITS and "E" not in text:
+                return raw
             return _value_of(raw, path, column, told)
 
         return value, Plain(steps, family(column.type), several, check)
@@ -358,11 +366,8 @@ def _product(made: list[tuple[Value, Plain | None]], parts: list[_Part]) -> Rows
         only = parts[0].rows
 
         def joined(node: Any, env: Env) -> list[Row]:
-            found = only(node, env)
-            if not found:
-                return found
-            start = own(node, env)
-            return [start + more for more in found]
+            start = own(node, env)  # also without a row, since a wrong value fails its resource
+            return [start + more for more in only(node, env)]
 
         return joined
 
