@@ -14,11 +14,9 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import YAMLError
 
 from fhir_adapter.errors import SiteFileError
+from fhir_adapter.yamlfile import line_of, read_yaml
 
 __all__ = ["Auth", "Identity", "Retry", "Site", "Source", "Tls", "WriteBack", "load_site", "origin"]
 
@@ -227,20 +225,6 @@ class Site(_Model):
         return self.model_copy(update=changes)
 
 
-def _line(node: Any, path: tuple[int | str, ...]) -> int:
-    """Line (1-based) of the deepest part of `path` that stands in the file."""
-    line = 1
-    for key in path:
-        if isinstance(node, CommentedMap) and key in node:
-            line = node.lc.key(key)[0] + 1
-        elif isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node):
-            line = node.lc.item(key)[0] + 1
-        else:
-            break
-        node = node[key]
-    return line
-
-
 def _problem(item: Any) -> str:
     name = str(item["loc"][-1]) if item["loc"] else ""
     place = ".".join(str(part) for part in item["loc"])
@@ -270,25 +254,12 @@ def load_site(path: Path) -> Site:
     Raises:
         SiteFileError: the file is missing, not YAML, or not a site; each problem with file and line.
     """
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise SiteFileError(f"the site file cannot be read ({error.strerror})", where=path.name) from error
-    try:
-        tree = YAML(typ="rt").load(raw)
-    except (YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path.name}:{mark.line + 1}" if mark else path.name
-        raise SiteFileError(
-            f"not YAML ({getattr(error, 'problem', None) or 'syntax'})", where=place
-        ) from error
-    if not isinstance(tree, dict):
-        raise SiteFileError("a site file is a mapping of settings", where=f"{path.name}:1")
+    tree, _ = read_yaml(path, SiteFileError, "the site file")
     try:
         site = Site.model_validate(tree)
     except ValidationError as error:
         problems = [
-            f"{path.name}:{_line(tree, item['loc'])}: {_problem(item)}"
+            f"{path.name}:{line_of(tree, item['loc'])}: {_problem(item)}"
             for item in error.errors(include_input=False, include_url=False)
         ]
         raise SiteFileError("; ".join(problems)) from error

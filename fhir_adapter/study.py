@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import YAMLError
 
 from fhir_adapter.conditions import Condition
 from fhir_adapter.errors import StudyFileError
+from fhir_adapter.yamlfile import line_of, read_yaml
 
 __all__ = [
     "AnalysisSet",
@@ -541,21 +539,6 @@ class Study(_Model):
         return self
 
 
-def _line(node: Any, path: tuple[int | str, ...]) -> int | None:
-    """Line (1-based) of the deepest part of `path` that stands in the file."""
-    line: int | None = None
-    for key in path:
-        if isinstance(node, CommentedMap) and key in node:
-            line = node.lc.key(key)[0] + 1
-        elif isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node):
-            line = node.lc.item(key)[0] + 1
-        else:
-            # A union tag of pydantic's, not a key of the file.
-            continue
-        node = node[key]
-    return line
-
-
 def load_study(path: Path) -> tuple[Study, str]:
     """Reads and checks a study file.
 
@@ -568,26 +551,15 @@ def load_study(path: Path) -> tuple[Study, str]:
     Raises:
         StudyFileError: the file is missing, not YAML, or not a study; each problem with its line.
     """
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise StudyFileError(f"the study file cannot be read ({error.strerror})", where=path.name) from error
-    try:
-        tree = YAML(typ="rt").load(raw)
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path.name}:{mark.line + 1}" if mark else path.name
-        raise StudyFileError(
-            f"not YAML ({getattr(error, 'problem', None) or 'syntax'})", where=place
-        ) from error
+    tree, raw = read_yaml(path, StudyFileError, "the study file")
     try:
         return Study.model_validate(tree), hashlib.sha256(raw).hexdigest()
     except ValidationError as error:
         problems = []
         for item in error.errors():
-            line = _line(tree, item["loc"])
+            line = line_of(tree, item["loc"])
             place = ".".join(str(part) for part in item["loc"])
-            problems.append(f"{path.name}:{line or 1}: {place}: {item['msg']}")
+            problems.append(f"{path.name}:{line}: {place}: {item['msg']}")
         raise StudyFileError(
             "; ".join(problems), remedy="`fhir-adapter study schema` prints what a study file may hold."
         ) from error

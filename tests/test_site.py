@@ -65,8 +65,8 @@ def test_defaults_are_careful(tmp_path: Path) -> None:
         ("id: a\n", "site.yaml:1: source: Field required"),
         ("id: a\nid: b\n", "site.yaml:2: not YAML"),
         ("id: [a\n", "site.yaml:2: not YAML"),
-        ("- a\n", "a site file is a mapping"),
-        ("", "a site file is a mapping"),
+        ("- a\n", "the site file is a mapping"),
+        ("", "the site file is a mapping"),
     ],
 )
 def test_mistakes_name_file_and_line(tmp_path: Path, text: str, message: str) -> None:
