@@ -114,8 +114,8 @@ def _relative(best: str, days: list[int], event: bool, mode: str, rng: random.Ra
             path[-1] = min(path[:-1]) * rng.uniform(1.28, 1.55)
         return path
     slope = rng.uniform(-0.035, 0.012)
-    level = 1 + rng.uniform(-0.10, 0.05)
-    path = [min(max(level + slope * i, 0.76), 1.09) for i in range(count)]
+    level = 1 + rng.uniform(-0.24, 0.13)
+    path = [min(max(level + slope * i, 0.74), 1.15) for i in range(count)]
     if event and mode == "growth":
         path[-1] = min([1.0, *path[:-1]]) * rng.uniform(1.25, 1.5)
     return path
