@@ -146,7 +146,7 @@ class Run:
                 landing,
                 full=self.settings.full,
             )
-            _check_wire(report)
+            _check_wire(report, landing.counts())
             cutoff = self.study.study.data_cutoff
             self.manifest["data_cutoff"] = (
                 dt.datetime.now(dt.UTC).date().isoformat() if cutoff == "rolling" else cutoff.isoformat()
@@ -392,25 +392,20 @@ class Run:
         self.log.failed(code, status)
 
 
-def _check_wire(report: PullReport) -> None:
-    """What was counted at the wire must be what the landing says it did with it.
+def _check_wire(report: PullReport, landed: dict[str, dict[str, int]]) -> None:
+    """No resource that was counted at the wire may be missing from the landing.
 
     Raises:
-        AccountingError: it is not.
+        AccountingError: the landing holds fewer of a type than came (it may hold more, from earlier pulls).
     """
-    outcome = report.outcome
-    done = (
-        outcome.new
-        + outcome.changed
-        + outcome.unchanged
-        + outcome.older
-        + outcome.own_output
-        + outcome.unreadable
-    )
-    received = sum(report.received.values())
-    if received != done:
+    short = [
+        f"{type_}: {number} came, {landed.get(type_, {}).get('total', 0)} landed"
+        for type_, number in sorted(report.received.items())
+        if number > landed.get(type_, {}).get("total", 0)
+    ]
+    if short:
         raise AccountingError(
-            f"{received} resources came over the wire, the landing accounts for {done}",
+            "resources that came over the wire are not in the landing: " + "; ".join(short),
             where="pull",
             remedy="This is a defect of the adapter; keep the run folder and report it.",
         )
