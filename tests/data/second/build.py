@@ -27,13 +27,20 @@ class Pattern:
     dead: int | None = None
     node: tuple[float, ...] = ()
     new: bool = False
+    non_target: tuple[r.State, ...] = ()
 
 
 PATTERNS = {
-    "CR": Pattern((40, 0, 0, 0), "CR", (168, 0), node=(20, 8, 8, 8)),
+    "CR": Pattern(
+        (40, 0, 0, 0),
+        "CR",
+        (168, 0),
+        node=(20, 8, 8, 8),
+        non_target=("present", "absent", "absent", "absent"),
+    ),
     "PR": Pattern((60, 40, 38, 38), "PR", (168, 0)),
     "PR?": Pattern((60, 40, 62), "SD", (112, 1)),
-    "SD": Pattern((60, 58, 57, 59), "SD", (168, 0)),
+    "SD": Pattern((60, 58, 57, 59), "SD", (168, 0), non_target=("present",) * 4),
     "PD": Pattern((60, 80), "PD", (56, 1), dead=140),
     "NEW": Pattern((60, 55), "PD", (56, 1), new=True),
     "DEATH": Pattern((60, 58), "SD", (100, 1), dead=100),
@@ -78,7 +85,7 @@ def _size(
     id_: str, patient: str, lesion: str, date: str, value: float | None, *, node: bool, label: str | None
 ) -> Resource:
     """A TumorSize without focus and without role: the identifier says both."""
-    cm = not node and value is not None and len(id_) % 3 == 0
+    cm = not node and value is not None and int(id_[-1]) % 2 == 1  # every other visit
     resource = r.tumor_size(
         id_, patient=patient, lesion=None, date=date, value=value / 10 if cm and value is not None else value,
         unit="cm" if cm else "mm", absent="error" if value is None else None, time_point=label,
@@ -87,6 +94,16 @@ def _size(
     if node:
         resource["component"][0]["code"] = {"text": "Short axis"}
         resource["bodySite"] = {"coding": [{"system": "http://snomed.info/sct", "code": "59441001"}]}
+    return resource
+
+
+def _state(id_: str, patient: str, lesion: str, date: str, state: r.State, arm: str, visit: int) -> Resource:
+    """The state of a non-target or new lesion; the identifier's prefix is its role."""
+    resource = r.tumor_state(id_, patient=patient, lesion=None, date=date, state=state)
+    resource["identifier"] = [{"system": LESIONS, "value": lesion}]
+    if arm == "A":
+        label = {"system": "http://dicom.nema.org/resources/ontology/DCM", "code": "126070"}
+        resource["component"] = [{"code": {"coding": [label]}, "valueString": f"Visit {visit}"}]
     return resource
 
 
@@ -151,15 +168,10 @@ def resources() -> Iterator[Resource]:
                 yield _size(
                     f"{key}-n-{visit}", patient, "T02", value=pattern.node[visit], node=True, **common
                 )
+        for visit, state in enumerate(pattern.non_target):
+            yield _state(f"{key}-nt-{visit}", patient, "NT01", dates[visit], state, one.arm, visit)
         if pattern.new:
-            state = r.tumor_state(
-                f"{key}-new", patient=patient, lesion=None, date=dates[1], state="unequivocal"
-            )
-            state["identifier"] = [{"system": LESIONS, "value": "NEW01"}]
-            if one.arm == "A":
-                label = {"system": "http://dicom.nema.org/resources/ontology/DCM", "code": "126070"}
-                state["component"] = [{"code": {"coding": [label]}, "valueString": "Visit 1"}]
-            yield state
+            yield _state(f"{key}-new", patient, "NEW01", dates[1], "unequivocal", one.arm, 1)
         yield r.encounter(
             f"{key}-last", patient=patient, start=dates[len(pattern.target) - 1], label="Clinic"
         )
