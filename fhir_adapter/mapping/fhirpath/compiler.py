@@ -1,8 +1,7 @@
 """Expressions compiled to Python closures over decoded JSON, with the static type of what they give.
 
-A closure takes a list of nodes and an environment (constants, `%rowIndex`) and returns a list of values. A
-run of plain elements becomes one closure. What lies outside the subset is given to fhirpathpy, node by node,
-which is correct and much slower; `Compiled.native` tells.
+A closure takes a list of nodes and an environment (constants, `%rowIndex`) and returns a list of values. What lies
+outside the subset is given to fhirpathpy, node by node, which is correct and much slower; `Compiled.native` tells.
 """
 
 from __future__ import annotations
@@ -33,24 +32,28 @@ from fhir_adapter.mapping.fhirpath.parser import (
     Negate,
     Node,
     This,
+    TooDeepError,
     parse,
 )
+from fhir_adapter.mapping.fhirpath.temporal import compare
 
-__all__ = ["Compiled", "Scope", "ShapeError", "compile_path", "plain_steps"]
+__all__ = ["Compiled", "Scope", "ShapeError", "compile_path", "is_id", "reference_key"]
 
 _GRAMMAR: Any = importlib.import_module("fhirpathpy.parser")  # its names come by a star import of ANTLR's
 Nodes = list[Any]
 Function = Callable[[Nodes, Mapping[str, Any]], Nodes]
-#: A JSON key, and whether a list belongs there (None: not known).
-Step = tuple[str, bool | None]
 
 
 class ShapeError(Exception):
-    """A resource whose JSON has another shape than FHIR says; `path` is where."""
+    """A resource whose JSON has another shape than FHIR says.
 
-    def __init__(self, path: str, reason: str) -> None:
+    `path` is where; `code` is its kind: json, shape, type, no-id, depth or several.
+    """
+
+    def __init__(self, path: str, reason: str, code: str = "shape") -> None:
         self.path = path
         self.reason = reason
+        self.code = code
         super().__init__(reason)
 
 
@@ -90,36 +93,27 @@ class _UnsupportedError(Exception):
     """Valid FHIRPath that the subset does not cover."""
 
 
-def _steps(steps: tuple[Step, ...], path: str) -> Function:
-    """One closure for a run of plain elements; `path` is the JSON path of its end."""
-    parts = path.split(".")
-    above = len(parts) - len(steps)
-    places = [
-        (key, several, ".".join(parts[: above + number]), ".".join(parts[: above + number + 1]))
-        for number, (key, several) in enumerate(steps)
-    ]
+def _step(key: str, several: bool | None, path: str) -> Function:
+    """A closure for one element; `path` is its JSON path, `several` whether a list belongs there (None: not known)."""
+    parent = path.rpartition(".")[0]
 
     def run(nodes: Nodes, env: Mapping[str, Any]) -> Nodes:
-        for key, several, parent, here in places:
-            found: Nodes = []
-            for node in nodes:
-                if type(node) is not dict:
-                    raise ShapeError(parent, "an object was expected here")
-                value = node.get(key)
-                if value is None:
-                    continue
-                if type(value) is list:
-                    if several is False:
-                        raise ShapeError(here, "a single value was expected here, there is a list")
-                    found += [item for item in value if item is not None]
-                elif several:
-                    raise ShapeError(here, "a list was expected here")
-                else:
-                    found.append(value)
-            if not found:
-                return found
-            nodes = found
-        return nodes
+        found: Nodes = []
+        for node in nodes:
+            if type(node) is not dict:
+                raise ShapeError(parent, "an object was expected here")
+            value = node.get(key)
+            if value is None:
+                continue
+            if type(value) is list:
+                if several is False:
+                    raise ShapeError(path, "a single value was expected here, there is a list")
+                found += [item for item in value if item is not None]
+            elif several:
+                raise ShapeError(path, "a list was expected here")
+            else:
+                found.append(value)
+        return found
 
     return run
 
@@ -162,7 +156,7 @@ class _Builder:
         built = self.build(node, of)
         if isinstance(built, Choice):
             base = self.value(node.of, of) if isinstance(node, Member) else of
-            parts = [_steps(((key, False),), f"{base.path}.{key}") for _, key in built.keys]
+            parts = [_step(key, False, f"{base.path}.{key}") for _, key in built.keys]
             self._touch(base, *(key for _, key in built.keys))
             start = base.run
             return Compiled(
@@ -185,7 +179,7 @@ class _Builder:
         self._touch(base, node.name)
         if base.type is None:
             return Compiled(
-                _then(base.run, _steps(((node.name, None),), f"{base.path}.{node.name}")),
+                _then(base.run, _step(node.name, None, f"{base.path}.{node.name}")),
                 None,
                 f"{base.path}.{node.name}",
             )
@@ -227,9 +221,16 @@ class _Builder:
 
             return Compiled(logic, "boolean", of.path)
         kinds = {family(left.type), family(right.type)} - {None}
-        if len(kinds - {"date", "text"}) > 1 or (kinds & {"boolean", "number"} and kinds & {"date", "text"}):
-            raise FhirPathError(f"{left.type} and {right.type} cannot be joined by {sign}")
+        if len(kinds) > 1 or (
+            kinds == {"date"} and "time" in {left.type, right.type} and left.type != right.type
+        ):
+            hint = "; a date is written @2024-01-31" if kinds == {"date", "text"} else ""
+            raise FhirPathError(f"{left.type} and {right.type} cannot be joined by {sign}{hint}")
         at = left.path if isinstance(node.right, (Literal, Constant)) else right.path
+        if kinds == {"date"}:
+            if sign in _ARITHMETIC:
+                raise _UnsupportedError(sign)  # a date and a quantity of time
+            return self._temporal(sign, left, right, at, of)
         if sign in {"=", "!="}:
             fits_left, fits_right = _FITS[family(left.type)], _FITS[family(right.type)]
 
@@ -269,6 +270,38 @@ class _Builder:
                 return []
 
         return Compiled(arithmetic, "decimal" if "number" in kinds else left.type, of.path)
+
+    @staticmethod
+    def _temporal(sign: str, left: Compiled, right: Compiled, at: str, of: Compiled) -> Compiled:
+        """Dates and times, which have no order and no equality where their precision does not tell."""
+        one, two = left.run, right.run
+        kind = "time" if "time" in {left.type, right.type} else None
+
+        def order(first: Any, second: Any) -> int | None:
+            if not isinstance(first, str) or not isinstance(second, str):
+                raise ShapeError(at, "values of another kind than FHIR says are compared here")
+            try:
+                return compare(first, second, kind)
+            except (ValueError, OverflowError):
+                raise ShapeError(at, "a date or time was expected here") from None
+
+        def equal(nodes: Nodes, env: Mapping[str, Any]) -> Nodes:
+            first, second = one(nodes, env), two(nodes, env)
+            if not first or not second:
+                return []
+            found = [order(*pair) for pair in zip(first, second, strict=False)]
+            if len(first) != len(second) or any(found):
+                return [sign == "!="]
+            return [] if None in found else [sign == "="]
+
+        def ordered(nodes: Nodes, env: Mapping[str, Any]) -> Nodes:
+            first, second = _single(one(nodes, env), of.path), _single(two(nodes, env), of.path)
+            if first is None or second is None:
+                return []
+            found = order(first, second)
+            return [] if found is None else [_COMPARE[sign](found, 0)]
+
+        return Compiled(equal if sign in {"=", "!="} else ordered, "boolean", of.path)
 
     def _call(self, node: Call, of: Compiled) -> Compiled:
         name, arguments = node.name, node.arguments
@@ -310,7 +343,7 @@ class _Builder:
                 raise FhirPathError("extension() takes a url")
             url = told.run
             self._touch(base, "extension")
-            step = _steps((("extension", True),), f"{base.path}.extension")
+            step = _step("extension", True, f"{base.path}.extension")
             return Compiled(
                 lambda nodes, env: _extensions(step(run(nodes, env), env), url(nodes, env), base.path),
                 "Extension",
@@ -434,22 +467,9 @@ def _then(first: Function, second: Function) -> Function:
     return lambda nodes, env: second(first(nodes, env), env)
 
 
-@dataclass(frozen=True)
-class _Path(Compiled):
-    """A path of plain elements from a start; a longer one is made of its steps and not of its closure."""
-
-    start: Function = _identity
-    steps: tuple[Step, ...] = ()
-    at: str = "$"
-
-
 def _extend(base: Compiled, key: str, type_: str, several: bool | None) -> Compiled:
-    start, steps, at = (
-        (base.start, base.steps, base.at) if isinstance(base, _Path) else (base.run, (), base.path)
-    )
-    steps = (*steps, (key, several))
     path = f"{base.path}.{key}"
-    return _Path(_then(start, _steps(steps, path)), type_, path, True, start, steps, at)
+    return Compiled(_then(base.run, _step(key, several, path)), type_, path)
 
 
 def _type_name(node: Node) -> str:
@@ -460,7 +480,7 @@ def _type_name(node: Node) -> str:
 
 def _single(found: Nodes, path: str) -> Any:
     if len(found) > 1:
-        raise ShapeError(path, "one value was expected here, there are several")
+        raise ShapeError(path, "one value was expected here, there are several", "several")
     return found[0] if found else None
 
 
@@ -499,11 +519,24 @@ _REFERENCE = re.compile(
 )
 
 
+def is_id(text: str) -> bool:
+    """Whether a text is an id of FHIR (R4, datatypes, `id`)."""
+    return _ID.fullmatch(text) is not None
+
+
+def reference_key(text: str, type_: str | None) -> str | None:
+    """`Type/id` of a literal reference, None for another form or another type than `type_`."""
+    match = _REFERENCE.fullmatch(text)
+    if match is None or (type_ is not None and match[1] != type_):
+        return None
+    return f"{match[1]}/{match[2]}"
+
+
 def _resource_key(item: Any) -> str:
     id_ = item.get("id") if isinstance(item, dict) else None
     type_ = item.get("resourceType") if isinstance(item, dict) else None
     if not isinstance(type_, str) or not isinstance(id_, str) or not _ID.fullmatch(id_):
-        raise ShapeError("$.id", "the resource has no id")
+        raise ShapeError("$.id", "the resource has no id", "no-id")
     return f"{type_}/{id_}"
 
 
@@ -515,10 +548,7 @@ def _reference_key(item: Any, type_: str | None, path: str) -> str | None:
         return None
     if not isinstance(text, str):
         raise ShapeError(f"{path}.reference", "a text was expected here")
-    match = _REFERENCE.fullmatch(text)
-    if match is None or (type_ is not None and match[1] != type_):
-        return None
-    return f"{match[1]}/{match[2]}"
+    return reference_key(text, type_)
 
 
 def _is_fhirpath(text: str) -> bool:
@@ -589,12 +619,12 @@ def compile_path(text: str, scope: Scope) -> Compiled:
         raise FhirPathError("a path is missing")
     try:
         tree = parse(text)
+    except TooDeepError:
+        raise
     except FhirPathError as error:
         if not _is_fhirpath(text):
             raise error from None
         return _by_fhirpathpy(text, scope)
-    except RecursionError:
-        raise FhirPathError("the expression is nested too deeply") from None
     start = Compiled(_identity, scope.type, scope.path)
     try:
         built = _Builder(scope).value(tree, start)
@@ -603,11 +633,3 @@ def compile_path(text: str, scope: Scope) -> Compiled:
     if built.path == "$" and built.type == scope.type:
         scope.touched.add("*")  # the resource itself is a value
     return built
-
-
-def plain_steps(compiled: Compiled) -> tuple[tuple[str, bool], ...] | None:
-    """The steps of a path of plain elements from its context, None if it is something else or not all is known."""
-    if not isinstance(compiled, _Path) or compiled.start is not _identity:
-        return None
-    steps = tuple((key, several) for key, several in compiled.steps if several is not None)
-    return steps if len(steps) == len(compiled.steps) else None

@@ -23,12 +23,21 @@ __all__ = [
     "Negate",
     "Node",
     "This",
+    "TooDeepError",
     "parse",
 ]
 
 
+#: Steps or operators, one inside the other, that an expression may have; `or` of a hundred codes is within.
+MAX_DEPTH = 120
+
+
 class FhirPathError(Exception):
     """An expression that cannot be parsed, or that does not fit the elements; the text says where and why."""
+
+
+class TooDeepError(FhirPathError):
+    """An expression that is nested too deeply for any engine here."""
 
 
 @dataclass(frozen=True)
@@ -244,5 +253,23 @@ def parse(text: str) -> Node:
 
     Raises:
         FhirPathError: it is not FHIRPath, or outside the subset.
+        TooDeepError: it is nested too deeply.
     """
-    return _Parser(text).whole()
+    try:
+        tree = _Parser(text).whole()
+    except RecursionError:
+        raise TooDeepError("the expression is nested too deeply") from None
+    # Expressions are walked by recursion, when they are compiled and when they are run.
+    deepest, stack = 0, [(tree, 1)]
+    while stack:
+        node, depth = stack.pop()
+        deepest = max(deepest, depth)
+        below = [
+            item
+            for value in vars(node).values()
+            for item in (value if isinstance(value, tuple) else (value,))
+        ]
+        stack += [(item, depth + 1) for item in below if isinstance(item, Node)]
+    if deepest > MAX_DEPTH:
+        raise TooDeepError(f"the expression is deeper than {MAX_DEPTH} steps")
+    return tree

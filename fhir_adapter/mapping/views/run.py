@@ -11,7 +11,10 @@ import pyarrow as pa
 
 from fhir_adapter.mapping.fhirpath.elements import family
 
-__all__ = ["Column", "Failure", "RunResult"]
+__all__ = ["MAX_DIGITS", "Column", "Failure", "RunResult"]
+
+#: Digits before or after the point that a number may have (FHIR's have 18, Arrow's at most 76 in all).
+MAX_DIGITS = 38
 
 #: Decimals in complex values stay numbers, with their digits as written.
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -60,15 +63,16 @@ def _arrow_type(column: Column, values: list[Any]) -> pa.DataType:
 
 def _decimal_type(values: list[Any]) -> pa.DataType:
     """The narrowest decimal that holds all values with their digits as written."""
+    # Each object once: numbers that are written alike are mostly one. 1.0 and 1.00 are equal and not written alike.
+    told = {id(item): item for value in values for item in (value if isinstance(value, list) else (value,))}
     scale, whole = 0, 1
-    for value in values:
-        for item in value if isinstance(value, list) else [value]:
-            if item is None:
-                continue
-            _, digits, exponent = Decimal(item).as_tuple()
-            places = max(-exponent, 0) if isinstance(exponent, int) else 0
-            scale = max(scale, places)
-            whole = max(whole, len(digits) + (exponent if isinstance(exponent, int) else 0), 1)
+    for item in told.values():
+        if item is None:
+            continue
+        _, digits, exponent = Decimal(item).as_tuple()
+        places = max(-exponent, 0) if isinstance(exponent, int) else 0
+        scale = max(scale, places)
+        whole = max(whole, len(digits) + (exponent if isinstance(exponent, int) else 0), 1)
     precision = whole + scale
     return (
         pa.decimal128(precision, scale)
@@ -122,7 +126,9 @@ class RunResult:
         for column in self.definition:
             values = self.columns[column.name]
             kind = family(column.type)
-            plain = [_plain(column, value, kind) for value in values]
+            # Texts, booleans and whole numbers are taken as they are.
+            as_they_are = kind is not None and column.type != "decimal"
+            plain = values if as_they_are else [_plain(column, value, kind) for value in values]
             arrays.append(pa.array(plain, type=_arrow_type(column, plain)))
             names.append(column.name)
         return pa.RecordBatch.from_arrays(arrays, names=names)

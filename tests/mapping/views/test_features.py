@@ -437,3 +437,40 @@ def test_every_shipped_view_is_compiled(path: Path) -> None:
     assert made.columns
     assert made.compiled
     assert made.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "written", "expected"),
+    [
+        # FHIRPath 2.0, 'Equals' and 'Comparison': component by component; where one ends, there is no answer.
+        ("birthDate < @1970-06-01", "1970", None),
+        ("birthDate < @1970-06-01", "1969", True),
+        ("birthDate < @1970-06-01", "1970-05", True),
+        ("birthDate >= @1970-06", "1970-06", True),
+        ("birthDate = @1970", "1970-01-01", None),
+        ("birthDate != @1970", "1970-01-01", None),
+        ("(birthDate = @1970).not()", "1970-01-01", None),
+        ("birthDate = @1970", "1971-01-01", False),
+        ("deceased.ofType(dateTime) = @2024-01-01T01:00:00+01:00", "2024-01-01T00:00:00Z", True),
+        ("deceased.ofType(dateTime) = @2024-01-01T01:00:00.0+01:00", "2024-01-01T00:00:00.000Z", True),
+        ("deceased.ofType(dateTime) < @2024-01-01T00:30:00Z", "2024-01-01T01:00:00+01:00", True),
+        ("deceased.ofType(dateTime) < @2024-01-01T00:30:00Z", "2024-01-01T00:00:00", None),
+        ("deceased.ofType(dateTime) < @2024-01-09T00:30:00Z", "2024-01-01T00:00:00", True),
+        ("deceased.ofType(dateTime) = @2024-01-01", "2024-01-01T10:00:00Z", None),
+        ("deceased.ofType(dateTime) > @2023-12-31", "2024-01-01T10:00:00Z", True),
+    ],
+)
+def test_dates_compare_by_their_precision(path: str, written: str, expected: bool | None) -> None:
+    """Partial dates are compared as far as they go, moments as moments; what cannot be told is nothing."""
+    key = "birthDate" if "birthDate" in path else "deceasedDateTime"
+    assert rows([{"column": cols(a=path)}], {"resourceType": "Patient", key: written}) == [(expected,)]
+
+
+def test_a_text_that_is_no_date_fails_where_dates_are_compared() -> None:
+    """A comparison with what is no date is a failure of the resource, at the element."""
+    made = view([{"column": cols(a="birthDate < @1970")}])
+    result = made.run([b'{"resourceType":"Patient","birthDate":"long ago"}'])
+
+    assert [(one.json_path, one.reason) for one in result.failures] == [
+        ("$.birthDate", "a date or time was expected here")
+    ]

@@ -186,3 +186,26 @@ def test_beyond_the_subset_a_resource_still_fails_alone() -> None:
 
     assert result.rows() == [{"a": "CEDAR"}]
     assert [(failure.index, failure.code) for failure in result.failures] == [(0, "shape")]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "1" + " + 1" * 400,
+        "name" + ".first()" * 130,
+        "(" * 5000 + "1" + ")" * 5000,
+        "-" * 150 + "1",
+        "-" * 5000 + "1",
+    ],
+)
+def test_an_expression_that_is_too_deep(path: str) -> None:
+    """An expression that no stack would hold is a mistake of the view, not a crash."""
+    with pytest.raises(StudyFileError, match=r"select\[0\].column\[0\].path: the expression is"):
+        load_view(of(column(path), resource="Patient"))
+
+
+@pytest.mark.parametrize("path", ["birthDate < '1970'", "birthDate = '1970'", "birthDate = @T10:00"])
+def test_dates_are_compared_with_dates(path: str) -> None:
+    """A date beside a text or a time of day has no order, and the message says how a date is written."""
+    with pytest.raises(StudyFileError, match="cannot be joined by"):
+        load_view(of(column(path), resource="Patient"))

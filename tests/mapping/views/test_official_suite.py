@@ -44,9 +44,16 @@ def _typed(value: Any) -> Any:
     return ["number", Decimal(value)]
 
 
-def _sorted(rows: list[Any]) -> list[Any]:
-    """The suite prescribes which rows come, how often, and not in which order."""
-    return sorted((_typed(row) for row in rows), key=lambda row: repr(sorted(row.items())))
+#: Two tests whose rows come in another order: their order is that of a database, which goes over all resources for one
+#: branch of a union, or over the second loop first; here each resource is worked off alone, loops in the order of the
+#: view. "The order of the columns is important, but the order of the rows should be disregarded" (the suite's
+#: maintainers in HL7/sql-on-fhir, issue 203).
+ANOTHER_ORDER = {"forEach: two on the same level", "%rowIndex in unionAll without forEach"}
+
+
+def _in_order(rows: list[Any], title: str) -> list[Any]:
+    typed = [_typed(row) for row in rows]
+    return sorted(typed, key=lambda row: repr(sorted(row.items()))) if title in ANOTHER_ORDER else typed
 
 
 @pytest.mark.parametrize(("bodies", "test"), _read())
@@ -65,7 +72,7 @@ def test_official(bodies: list[bytes], test: dict[str, Any]) -> None:
     if "expectCount" in test:
         assert len(result) == test["expectCount"]
     else:
-        assert _sorted(result.rows()) == _sorted(test["expect"])
+        assert _in_order(result.rows(), test["title"]) == _in_order(test["expect"], test["title"])
     if "expectColumns" in test:
         assert [column.name for column in view.columns] == test["expectColumns"]
         assert list(result.columns) == test["expectColumns"]
