@@ -11,10 +11,11 @@ import os
 import sys
 import tempfile
 import zlib
+from collections import Counter, deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Protocol, cast
 
@@ -25,6 +26,7 @@ import typer
 
 from fhir_adapter.assets import asset
 from fhir_adapter.connectors.bundles import read_bundle
+from fhir_adapter.engines.processes import in_order
 from fhir_adapter.errors import SourceNotFhir, SourceUnreachable, UsageError
 from fhir_adapter.mapping.views import CompiledView, Failure, RunResult, load_view
 
@@ -35,6 +37,8 @@ _BATCH = 2000
 _BATCH_BYTES = 16 * 1024 * 1024
 _MAX_BYTES = 256 * 1024 * 1024
 _SHOWN = 20
+#: Bytes of an NDJSON file that one task reads.
+_BLOCK_BYTES = 4 * 1024 * 1024
 _json = msgspec.json.Encoder(decimal_format="number").encode
 _array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -166,23 +170,41 @@ def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:
         yield batch
 
 
-class _Writer(Protocol):
-    def add(self, result: RunResult) -> None:
-        """Writes the rows of a batch."""
+@dataclass(frozen=True)
+class _Piece:
+    """What one task reads: lines of an NDJSON file by their bytes, or resources that were read already."""
 
-    def end(self) -> None:
-        """Writes what comes last."""
+    name: str
+    path: Path | None = None
+    start: int = 0
+    end: int = 0
+    items: tuple[Item, ...] = ()
 
 
-class _Ndjson:
-    def __init__(self, out: BinaryIO) -> None:
-        self._out = out
+@dataclass
+class _Done:
+    """What came of a piece: rows as they are written, and what could not be used.
 
-    def add(self, result: RunResult) -> None:
-        self._out.writelines(_json(row) + b"\n" for row in result.rows())
+    `lines` are the lines that it has, since the number of the first one is known to nobody else.
+    """
 
-    def end(self) -> None:
-        self._out.flush()
+    rows: bytes
+    read: int
+    made: int
+    used: int
+    lines: int
+    failures: list[tuple[Failure, Item]]
+
+
+class _Encoding(Protocol):
+    """Rows of a result to bytes, in the process that made them."""
+
+    def __call__(self, result: RunResult) -> bytes:
+        """The rows."""
+
+
+def _ndjson(result: RunResult) -> bytes:
+    return b"".join(_json(row) + b"\n" for row in result.rows())
 
 
 def _cell(value: Any) -> str:
@@ -198,35 +220,120 @@ def _cell(value: Any) -> str:
     )
 
 
-class _Csv:
-    def __init__(self, out: BinaryIO, names: list[str]) -> None:
-        self._text = io.TextIOWrapper(out, encoding="utf-8", newline="", write_through=True)
-        self._csv = csv.writer(self._text, lineterminator="\n")
-        self._csv.writerow(names)
+def _csv(result: RunResult) -> bytes:
+    text = io.StringIO(newline="")
+    rows = zip(*result.columns.values(), strict=True)
+    csv.writer(text, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue().encode()
 
-    def add(self, result: RunResult) -> None:
-        rows = zip(*result.columns.values(), strict=True)
-        self._csv.writerows([_cell(value) for value in row] for row in rows)
+
+def _arrow(result: RunResult) -> bytes:
+    batch = result.to_arrow()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as stream:
+        stream.write_batch(batch)
+    return cast("bytes", sink.getvalue().to_pybytes())
+
+
+_ENCODINGS: dict[Format, _Encoding] = {Format.NDJSON: _ndjson, Format.CSV: _csv, Format.PARQUET: _arrow}
+
+#: What a process works with, set once by `_begin`.
+_AT_WORK: dict[str, tuple[CompiledView, _Encoding]] = {}
+
+
+def _begin(file: Path, format_: Format) -> None:
+    _AT_WORK["view"] = (load_view(file), _ENCODINGS[format_])
+
+
+def _work(piece: _Piece) -> _Done:
+    """Runs the view over a piece; in a pool this is another process."""
+    made, encoding = _AT_WORK["view"]
+    lines, items = 0, list(piece.items)
+    if piece.path is not None:
+        with piece.path.open("rb") as handle:
+            handle.seek(piece.start)
+            text = handle.read(piece.end - piece.start)
+        split = text.split(b"\n")
+        lines = len(split) - 1
+        items = [
+            item
+            for number, line in enumerate(map(bytes.strip, split))
+            if line
+            for item in _inside(line, f"{number}", made.resource)
+        ]
+    result = made.run([body for _, body in items])
+    return _Done(
+        encoding(result),
+        len(items),
+        len(result),
+        len(set(result.row_resource)),
+        lines,
+        [(failure, items[failure.index]) for failure in result.failures],
+    )
+
+
+def _pieces(files: list[str], wanted: str) -> Iterator[_Piece]:
+    """What the tasks read: plain NDJSON files by their bytes, so that no process waits for another to read."""
+    for file in files:
+        path = Path(file)
+        if file != "-" and path.suffix in {".ndjson", ".jsonl"}:
+            try:
+                yield from _cut(path)
+            except OSError as error:
+                raise SourceUnreachable(
+                    f"the file cannot be read ({error.strerror})", where=path.name
+                ) from error
+            continue
+        for batch in _batches(_items([file], wanted)):
+            yield _Piece("", items=tuple(batch))
+
+
+def _cut(path: Path) -> Iterator[_Piece]:
+    with path.open("rb") as handle:
+        start = 3 if handle.read(3) == b"\xef\xbb\xbf" else 0
+        while True:
+            handle.seek(start + _BLOCK_BYTES)
+            rest = handle.readline(_MAX_BYTES + 1)
+            if len(rest) > _MAX_BYTES:
+                raise SourceNotFhir(f"a line is longer than {_MAX_BYTES} bytes", where=path.name)
+            end = handle.tell()
+            yield _Piece(path.name, path, start, end)
+            if not rest.endswith(b"\n"):
+                return
+            start = end
+
+
+class _Rows:
+    """Rows that are text are written as they come."""
+
+    def __init__(self, out: BinaryIO, head: bytes = b"") -> None:
+        self._out = out
+        self._out.write(head)
+
+    def add(self, rows: bytes) -> None:
+        """Writes the rows of a piece."""
+        self._out.write(rows)
 
     def end(self) -> None:
-        self._text.flush()
-        self._text.detach()
+        """Writes what comes last."""
+        self._out.flush()
 
 
-class _Parquet:
+class _Parquet(_Rows):
     """Parquet has one schema, and the width of a decimal column is known at the end: batches wait in a file."""
 
     def __init__(self, out: BinaryIO, empty: pa.RecordBatch) -> None:
-        self._out = out
+        super().__init__(out)
         self._waiting = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         self._schema = empty.schema
         self._number = 0
 
-    def add(self, result: RunResult) -> None:
-        batch = result.to_arrow()
-        self._schema = pa.schema([_wider(*pair) for pair in zip(self._schema, batch.schema, strict=True)])
-        with pa.ipc.new_stream(self._waiting, batch.schema) as stream:
-            stream.write_batch(batch)
+    def add(self, rows: bytes) -> None:
+        with pa.ipc.open_stream(rows) as stream:
+            self._schema = pa.schema(
+                [_wider(*pair) for pair in zip(self._schema, stream.schema, strict=True)]
+            )
+        self._waiting.write(rows)
         self._number += 1
 
     def end(self) -> None:
@@ -270,12 +377,21 @@ def _private(path: Path | None) -> Iterator[BinaryIO]:
         raise
 
 
-def _writer(format_: Format, out: BinaryIO, made: CompiledView) -> _Writer:
+def _writer(format_: Format, out: BinaryIO, made: CompiledView) -> _Rows:
     if format_ is Format.NDJSON:
-        return _Ndjson(out)
+        return _Rows(out)
     if format_ is Format.CSV:
-        return _Csv(out, [column.name for column in made.columns])
+        return _Rows(out, ",".join(column.name for column in made.columns).encode() + b"\n")
     return _Parquet(out, made.run([]).to_arrow())
+
+
+def _placed(done: _Done, piece: _Piece, before: int) -> Iterator[tuple[Failure, Item]]:
+    """Failures with their place: in a file that was cut, the piece knows its own lines alone."""
+    for failure, (place, body) in done.failures:
+        if piece.path is not None:
+            line, _, entry = place.partition(":")
+            place = f"{piece.name}:{before + int(line) + 1}" + (f":{entry}" if entry else "")
+        yield failure, (place, body)
 
 
 def _quarantined(failure: Failure, item: Item) -> bytes:
@@ -305,6 +421,9 @@ def view(
         Path | None,
         typer.Option("--quarantine", help="File (NDJSON) for resources that could not be used, and why."),
     ] = None,
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, max=64, help="How many processes share the work.")
+    ] = 1,
 ) -> None:
     """Run one SQL on FHIR view over files and write its rows; counts and failures go to stderr.
 
@@ -312,7 +431,8 @@ def view(
     """
     if format_ is Format.PARQUET and out is None:
         raise UsageError("Parquet needs a file", where="--format parquet", remedy="Name one with --out.")
-    made = load_view(_find(name))
+    file = _find(name)
+    made = load_view(file)
     for note in made.notes:
         typer.echo(note, err=True)
     read = used = rows = failed = 0
@@ -320,17 +440,28 @@ def view(
         target = stack.enter_context(_private(out))
         bad = stack.enter_context(_private(quarantine)) if quarantine is not None else None
         writer = _writer(format_, target, made)
-        for batch in _batches(_items(files, made.resource)):
-            result = made.run([body for _, body in batch])
-            writer.add(result)
-            read, rows, used = read + len(batch), rows + len(result), used + len(set(result.row_resource))
-            for failure in islice(result.failures, max(_SHOWN - failed, 0)):
-                place = batch[failure.index][0]
-                typer.echo(f"{place}: {failure.json_path}: {failure.reason} ({failure.code})", err=True)
-            failed += len(result.failures)
-            if bad is not None:
-                bad.writelines(_quarantined(failure, batch[failure.index]) for failure in result.failures)
+        lines: Counter[str] = Counter()
+        sent: deque[_Piece] = deque()
+        for done in in_order(
+            _work, _noted(_pieces(files, made.resource), sent), processes, start=_begin, given=(file, format_)
+        ):
+            piece = sent.popleft()
+            writer.add(done.rows)
+            read, rows, used = read + done.read, rows + done.made, used + done.used
+            for number, (failure, item) in enumerate(_placed(done, piece, lines[piece.name])):
+                if failed + number < _SHOWN:
+                    typer.echo(f"{item[0]}: {failure.json_path}: {failure.reason} ({failure.code})", err=True)
+                if bad is not None:
+                    bad.write(_quarantined(failure, item))
+            failed += len(done.failures)
+            lines[piece.name] += done.lines
         writer.end()
     if failed > _SHOWN:
         typer.echo(f"... and {failed - _SHOWN} more", err=True)
     typer.echo(f"{read} resources, {rows} rows from {used} of them, {failed} could not be used", err=True)
+
+
+def _noted(pieces: Iterator[_Piece], sent: deque[_Piece]) -> Iterator[_Piece]:
+    for piece in pieces:
+        sent.append(piece)
+        yield piece

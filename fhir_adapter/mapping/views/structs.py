@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from fhir_adapter.mapping.fhirpath.cardinality import in_order
 from fhir_adapter.mapping.fhirpath.compiler import is_id, reference_key
 from fhir_adapter.mapping.fhirpath.elements import Choice, elements, family
 from fhir_adapter.mapping.fhirpath.parser import (
@@ -82,8 +83,13 @@ def _resource_key(type_: str, id_: str | None) -> str:
 
 @dataclass
 class _Shape:
-    """JSON keys of an object that are read: leaves by family, else the shape below; and whether a list is there."""
+    """JSON keys of an object that are read: leaves by family, else the shape below; and whether a list is there.
 
+    `type` is the FHIR type of the object.
+    """
+
+    release: str
+    type: str
     keys: dict[str, tuple[str | _Shape, bool]] = field(default_factory=dict)
 
     def leaf(self, key: str, kind: str, several: bool) -> None:
@@ -91,15 +97,17 @@ class _Shape:
         if self.keys.setdefault(key, (kind, several)) != (kind, several):
             raise _UnfitError
 
-    def below(self, key: str, several: bool) -> _Shape:
-        shape, _ = self.keys.setdefault(key, (_Shape(), several))
+    def below(self, key: str, several: bool, type_: str) -> _Shape:
+        shape, _ = self.keys.setdefault(key, (_Shape(self.release, type_), several))
         if isinstance(shape, str):
             raise _UnfitError
         return shape
 
     def struct(self, name: str) -> Any:
         fields = []
-        for key, (inner, several) in self.keys.items():
+        # A decoder looks for the next key first, so the order of the specification saves it a search.
+        for key in in_order(self.release, self.type, self.keys):
+            inner, several = self.keys[key]
             kind: Any = _LEAVES[inner] if isinstance(inner, str) else inner.struct(f"{name}_{key}") | None
             if several:
                 # A list with a null in it is rare (an extension stands in its place), and left to the closures.
@@ -113,10 +121,11 @@ class _Shape:
 
 @dataclass(frozen=True)
 class _Key:
-    """An element; `first` takes the first of a list."""
+    """An element of a type; `first` takes the first of a list."""
 
     name: str
     several: bool
+    type: str
     first: bool = False
 
     @property
@@ -174,7 +183,7 @@ class _Planner:
         self.tables = elements(release)
         self.constants = constants
         self.columns = {column.name: (number, column) for number, column in enumerate(columns)}
-        self.root = _Shape()
+        self.root = _Shape(release, self.resource)
         self.root.leaf("resourceType", "text", False)
         self.helpers: list[str] = []
         self.lines: list[str] = []
@@ -213,7 +222,7 @@ class _Planner:
             url = self.literal(node.arguments[0])
             if not isinstance(url.value, str):
                 raise _UnfitError
-            return _Path((*base.steps, _Key("extension", True), _Url(url.value)), "Extension")
+            return _Path((*base.steps, _Key("extension", True, "Extension"), _Url(url.value)), "Extension")
         if node.name == "where":
             return _Path((*base.steps, _Where(node.arguments[0], base.type)), base.type)
         if node.name == "first":
@@ -224,7 +233,7 @@ class _Planner:
             of = node.arguments[0].name if node.arguments and isinstance(node.arguments[0], Member) else None
             if node.arguments and of is None:
                 raise _UnfitError
-            return _Path((*base.steps, _Key("reference", False)), "string", "reference key", of)
+            return _Path((*base.steps, _Key("reference", False, "string")), "string", "reference key", of)
         raise _UnfitError
 
     def open(self, node: Node, type_: str) -> _Path:
@@ -254,7 +263,7 @@ class _Planner:
             several, type_ = told, found
         if not key.isidentifier():
             raise _UnfitError
-        return _Path((*base.steps, _Key(key, several)), type_)
+        return _Path((*base.steps, _Key(key, several, type_)), type_)
 
     # Shapes: what the steps read.
 
@@ -271,7 +280,7 @@ class _Planner:
                 if kind is not None:
                     shape.leaf(step.name, kind, step.several)
                     return None
-                shape = shape.below(step.name, step.several)
+                shape = shape.below(step.name, step.several, step.type)
         return shape
 
     # Code. `var` is a variable that holds a struct; `space` is the indentation.
