@@ -466,26 +466,27 @@ class CompiledView:
         Returns:
             Rows by column, the resource of each row, and failures; a failure harms no other resource.
         """
-        values: list[list[Any]] = [[] for _ in self.columns]
-        row_resource: list[int] = []
         failures: list[Failure] = []
 
-        def by_closures(index: int, body: bytes) -> None:
+        def by_closures(index: int, body: bytes) -> list[Row]:
             try:
-                found = self._rows(body)
+                return self._rows(body)
             except ShapeError as error:
                 failures.append(Failure(index, error.path, error.reason, error.code))
-                return
-            for column, more in zip(values, zip(*found, strict=True), strict=False):
-                column += more
-            row_resource.extend([index] * len(found))
+                return []
 
         if self._quick is not None:
-            self._quick(resources, values, row_resource, by_closures)
+            flat = self._quick(resources, by_closures)
         else:
-            for index, body in enumerate(resources):
-                by_closures(index, body)
-        columns = {column.name: given for column, given in zip(self.columns, values, strict=True)}
+            flat = [
+                value
+                for index, body in enumerate(resources)
+                for row in by_closures(index, body)
+                for value in (*row, index)
+            ]
+        width = len(self.columns)
+        columns = {column.name: flat[number :: width + 1] for number, column in enumerate(self.columns)}
+        row_resource = flat[width :: width + 1]
         return RunResult(columns, row_resource, failures, self.columns)
 
 

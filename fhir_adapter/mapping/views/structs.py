@@ -2,7 +2,7 @@
 
 A view that is made of plain paths, `extension(url)`, `where(...)`, `first()`, keys and loops is planned over the JSON
 keys it reads. Structs of just these keys decode a resource in one pass, and check the shape while they do; a generated
-function goes over them and appends to the columns, without a list or a call for each step. It knows only resources that
+function goes over them and writes the rows, without a list or a call for each step. It knows only resources that
 are as FHIR says. Where one looks otherwise, it is left to the closures of the view, which decide whether that is a
 failure and name its place; so both ways give the same, and a test holds them to it.
 
@@ -38,8 +38,9 @@ from fhir_adapter.mapping.views.run import MAX_DIGITS, Column
 
 __all__ = ["Run", "plan"]
 
-#: Resources to columns (appended to), the resource of each row, and what is called for a resource that is left.
-Run = Callable[[Iterable[bytes], "list[list[Any]]", "list[int]", Callable[[int, bytes], None]], None]
+#: Resources, and what gives the rows of one that is left, to one flat list: the values of a row, the number of its
+#: resource, the values of the next row. Columns are cut out of it; that costs half of appending to each of them.
+Run = Callable[[Iterable[bytes], Callable[[int, bytes], "list[list[Any]]"]], "list[Any]"]
 
 #: A loop inside a loop writes what follows it twice (`forEachOrNull`, `unionAll`); such a view is left to the closures.
 _MAX_LINES = 3000
@@ -501,7 +502,7 @@ class _Planner:
     def write(self) -> Run:
         self.by_number = {}
         width = len(self.columns)
-        appends = "; ".join([*(f"a{number}(v{number})" for number in range(width)), "of(index)"])
+        row = f"add(({''.join(f'v{number}, ' for number in range(width))}index))"
         loop = "   "
         for item in self.definition.get("where") or ():
             self.put(
@@ -514,16 +515,16 @@ class _Planner:
                 if number < len(given):
                     self.select(given[number], self.resource, "node", self.root, at, selects(number + 1))
                 else:
-                    self.put(at, appends)
+                    self.put(at, row)
 
             return write
 
         selects(0)(loop)
         lines = [
             *self.helpers,
-            "def run(bodies, columns, row_resource, leave):",
-            f" {', '.join(f'a{number}' for number in range(width))}, = [column.append for column in columns]",
-            " of = row_resource.append",
+            "def run(bodies, leave):",
+            " rows = []",
+            " add = rows.extend",
             " for index, body in enumerate(bodies):",
             "  try:",
             "   node = decode(body)",
@@ -532,10 +533,9 @@ class _Planner:
             "    continue",
             *self.lines,
             "  except (Left, ValueError, RecursionError):",
-            "   while row_resource and row_resource[-1] == index:",
-            "    row_resource.pop()",
-            "    for column in columns: column.pop()",
-            "   leave(index, body)",
+            f"   while rows and rows[-1] == index: del rows[-{width + 1}:]",
+            "   for row in leave(index, body): add((*row, index))",
+            " return rows",
         ]
         names: dict[str, Any] = {
             "decode": msgspec.json.Decoder(self.root.struct(self.resource), float_hook=_decimal).decode,
@@ -570,8 +570,8 @@ def plan(
         columns: its columns in order.
 
     Returns:
-        A function that appends the rows of resources to columns, None if the view has something that it cannot do.
-        For a resource that is not as FHIR says it appends nothing, and calls `leave` with its number and its text.
+        A function that gives the rows of resources, None if the view has something that it cannot do. For a resource
+        that is not as FHIR says it takes what `leave` gives for its number and its text.
     """
     try:
         return _Planner(definition, release, constants, columns).write()
