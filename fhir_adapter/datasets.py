@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 from fhir_adapter.assets import asset
 from fhir_adapter.errors import RunDirError
 
-__all__ = ["Dataset", "Variable", "conform", "empty", "metadata", "read_dataset", "write_dataset"]
+__all__ = ["Dataset", "Kind", "Variable", "conform", "empty", "metadata", "read_dataset", "write_dataset"]
 
 Kind = Literal["text", "integer", "float", "date", "datetime", "flag"]
 

@@ -15,6 +15,7 @@ import typer
 from fhir_adapter import __version__
 from fhir_adapter.cli.demo import demo
 from fhir_adapter.cli.explain import explain
+from fhir_adapter.cli.export import export
 from fhir_adapter.cli.retract import retract
 from fhir_adapter.cli.run import run
 from fhir_adapter.cli.stages import analyse, derive, map_, pull, report, write_back
@@ -58,6 +59,7 @@ app.command()(analyse)
 app.command()(report)
 app.command("write-back")(write_back)
 app.command()(explain)
+app.command()(export)
 app.command()(view)
 app.command()(retract)
 app.add_typer(study_app, name="study")
