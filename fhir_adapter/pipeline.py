@@ -37,6 +37,7 @@ from fhir_adapter.errors import (
     UsageError,
     WriteBackRefused,
 )
+from fhir_adapter.export import render_definition, study_tables
 from fhir_adapter.landing import Landing, LeftOut
 from fhir_adapter.mapping.stage import map_resources
 from fhir_adapter.mapping.views import load_view
@@ -238,9 +239,10 @@ class Run:
         return read_results(self.folder.results)
 
     def report(self) -> None:
-        """Report: one self-contained HTML file and its figures."""
+        """Report: one self-contained HTML file and its figures, and the page that defines the datasets."""
         with self._stage("report") as counts:
             results = self.results()
+            datasets = self.datasets(_SDTM + _ADAM)
             try:
                 accounting = msgspec.json.decode(self.folder.accounting.read_bytes())
             except OSError as error:
@@ -248,7 +250,7 @@ class Run:
             path = render_report(
                 study=self.study,
                 results=results,
-                datasets=self.datasets(_SDTM + _ADAM),
+                datasets=datasets,
                 accounting=accounting,
                 findings=self.findings(),
                 manifest=self.manifest,
@@ -256,6 +258,8 @@ class Run:
                 template_dirs=self.site.template_dirs,
                 folder=self.folder.path,
             )
+            definition = render_definition(study_tables(datasets, self.study), self.study)
+            write_atomic(self.folder.definition, definition.encode())
             counts["bytes"] = path.stat().st_size
 
     def write_back(self) -> None:
@@ -376,6 +380,10 @@ class Run:
             "report": self.report, "write-back": self.write_back,
         }  # fmt: skip
         self.manifest["exit"] = None
+        # What this stage and later ones left belongs to what is now made anew.
+        for later in STAGES[STAGES.index(name) :]:
+            self.manifest["stages"].pop(later, None)
+        self.save()
         try:
             stages[name]()
         except AdapterError as error:

@@ -244,6 +244,11 @@ class RunDir:
         return self.path / "report.html"
 
     @property
+    def definition(self) -> Path:
+        """The page that defines every variable of the datasets."""
+        return self.path / "define.html"
+
+    @property
     def writeback(self) -> Path:
         """The transaction sent, the answers, the read-back."""
         return self.path / "writeback.json"

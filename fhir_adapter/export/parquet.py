@@ -23,7 +23,7 @@ _TYPE = {
 
 
 def encode_parquet(table: Table) -> bytes:
-    """A Parquet file; its schema has `label`, `type`, `length` per column and `name`, `label`, `keys` of the dataset."""
+    """A Parquet file; its schema has label, type and length of each column, and name, label and keys of the dataset."""
     schema = pa.schema(
         [
             pa.field(

@@ -27,6 +27,7 @@ from fhir_adapter.export.tables import Note, Table
 __all__ = ["Transport", "encode_xpt", "split_text", "transport", "transport_names"]
 
 _NAME, _LABEL, _TEXT = 8, 40, 200
+_CARD = 80
 _EPOCH = pd.Timestamp("1960-01-01")
 _TEXTS = ("text", "datetime", "flag")
 #: Magnitudes that ReadStat writes exactly as an IBM double: 16**-65 and, below its limit of 16**63, 16**62.
@@ -146,7 +147,7 @@ def encode_xpt(table: Table, *, created: dt.datetime) -> bytes:
     with tempfile.TemporaryDirectory() as folder:  # 0700, as all that may hold patient data
         path = Path(folder) / "member.xpt"
         pyreadstat.write_xport(
-            table.frame,
+            _longer_than_a_card(table),
             path,
             file_label=table.dataset.label,
             column_labels={variable.name: variable.label for variable in table.dataset.variables},
@@ -163,6 +164,27 @@ def encode_xpt(table: Table, *, created: dt.datetime) -> bytes:
             raise ValueError("no time stamp where TS-140 has one")
         content[offset : offset + 16] = stamp
     return bytes(content)
+
+
+def _longer_than_a_card(table: Table) -> pd.DataFrame:
+    """The frame with a record length above 80 bytes, by blanks at the end of one text.
+
+    A file ends on a card of 80 bytes, filled with blanks (TS-140). Readers take those for records, or records for
+    those, where a record is shorter than a card (pandas' `read_sas` does); ReadStat makes a text variable as wide as
+    its longest value, blanks included.
+    """
+    texts = [variable.name for variable in table.dataset.variables if variable.type in _TEXTS]
+    widths = {name: max((len(text.encode()) for text in table.frame[name]), default=0) for name in texts}
+    length = 8 * (len(table.dataset.variables) - len(texts)) + sum(max(1, width) for width in widths.values())
+    lacking = _CARD + 1 - length
+    narrow = next((name for name in texts if widths[name] + lacking <= _TEXT), None)
+    if table.frame.empty or lacking <= 0 or narrow is None:
+        return table.frame
+    frame = table.frame.copy()
+    first = frame[narrow].iloc[0]
+    blanks = max(1, widths[narrow]) + lacking - len(first.encode())
+    frame[narrow] = [first + " " * blanks, *frame[narrow].iloc[1:]]
+    return frame
 
 
 @dataclass(frozen=True)
