@@ -32,7 +32,7 @@ _TYPE = {
     "integer": "integer",
     "float": "float",
     "date": "date",
-    "datetime": "ISO 8601 text",
+    "datetime": "datetime",
 }
 
 
@@ -109,7 +109,7 @@ def definition(dataset: Dataset, name: str) -> Definition:
             entry = entries[key]
             return Definition(entry["origin"], entry.get("from", ""), entry.get("codes", ""))
     if dataset.model == "SDTM":
-        return Definition("Collected", "As in the source, by the view that `SRCVIEW` names")
+        return Definition("Collected", "As in the source")
     return Definition()
 
 
@@ -170,7 +170,7 @@ def _row(
         "short": "" if short == variable.name else short,
         "label": variable.label,
         "type": _TYPE[variable.type],
-        "length": variable.length if _TYPE[variable.type] in {"text", "ISO 8601 text"} else "",
+        "length": variable.length if variable.type in {"text", "flag", "datetime"} else "",
         "key": variable.name in dataset.keys,
         "codes": lists[said.codes] if said.codes else None,
         "origin": said.origin,

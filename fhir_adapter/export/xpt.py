@@ -257,7 +257,7 @@ def _texts(column: pd.Series[Any], about: _About) -> pd.Series[Any]:
     """Text without None and NUL, with notes on what a reader will see otherwise."""
     present = column.notna()
     texts: pd.Series[Any] = column.astype("object").where(present, "").map(str)
-    blank = int((present & texts.map(lambda text: text.endswith(" ") or not text)).sum())
+    blank = int((present & texts.map(lambda text: not text or _ends_blank(text))).sum())
     if blank:
         about.add(
             "blank", f"{blank} values are empty or end in blanks, which the format does not keep", blank
@@ -270,6 +270,10 @@ def _texts(column: pd.Series[Any], about: _About) -> pd.Series[Any]:
     if other:
         about.add("not-ascii", f"{other} values have characters outside ASCII, written as UTF-8", other)
     return texts
+
+
+def _ends_blank(text: str) -> bool:
+    return any(piece.endswith(" ") for piece in split_text(text))
 
 
 def _supplement(table: Table, pieces: pd.Series[Any], rest: list[Variable]) -> Iterator[dict[str, Any]]:
