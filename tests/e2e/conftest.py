@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+
+from fhir_adapter.datasets import metadata, read_dataset
+from fhir_adapter.export.definition import definition, shipped_codelists
+from fhir_adapter.export.tables import longer_than_planned, study_tables
+from fhir_adapter.study import load_study
 
 SIX = Path(__file__).parent.parent / "data" / "six"
 
@@ -80,6 +86,37 @@ def results_of(run: Path) -> dict[str, Any]:
     """Id → value of every result of a run."""
     found = json.loads((run / "results.json").read_text("utf-8"))["results"]
     return {id_: item["value"] for id_, item in found.items()}
+
+
+def not_in_the_metadata(run: Path) -> list[str]:
+    """What the datasets of a run hold and their metadata do not plan for, each with the line that it lacks."""
+    study, _ = load_study(run / "study.yaml")
+    frames = {name: read_dataset(run / "datasets", name) for name in metadata()}
+    lists = shipped_codelists()
+    lacking = []
+    for table in study_tables(frames, study):
+        name = table.dataset.name
+        path = run / "datasets" / f"{name.lower()}.parquet"
+        known = {one.name for one in table.dataset.variables}
+        planned = {one.name for one in metadata()[name].variables}
+        labelled = {
+            one.name for one in table.dataset.variables if one.label != one.name or one.name in planned
+        }
+        lacking += [
+            f"mappings/datasets.yaml, {name}: {column}: [Label of at most 40 characters, type, length]"
+            for column in pq.ParquetFile(path).schema_arrow.names
+            if column not in known or column not in labelled
+        ]
+        lacking += [
+            f"mappings/datasets.yaml, {name}.{note.variable}: a greater length, for {note.text}"
+            for note in longer_than_planned(table)
+        ]
+        for one in table.dataset.variables:
+            codes = definition(table.dataset, one.name).codes
+            if codes and not lists[codes].concepts:
+                found = set(table.frame[one.name].dropna().astype(str)) - set(lists[codes].terms)
+                lacking += [f"mappings/definitions.yaml, codelists.{codes}: {code}" for code in sorted(found)]
+    return lacking
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from scipy.stats import fisher_exact
 
 from fhir_adapter.datasets import read_dataset
 
-from .conftest import call, results_of, write_site, write_source
+from .conftest import call, not_in_the_metadata, results_of, write_site, write_source
 
 DATA = Path(__file__).parent.parent / "data" / "second"
 ROOT = Path(__file__).parent.parent.parent
@@ -54,6 +54,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def found(run: Path) -> dict[str, Any]:
     """Id → value."""
     return results_of(run)
+
+
+def test_every_value_is_as_the_metadata_plan(run: Path) -> None:
+    """Each column of each dataset is in the metadata, its text is not longer, and its codes are listed."""
+    assert [] == not_in_the_metadata(run)
 
 
 def test_nothing_is_lost_and_nothing_is_odd(run: Path) -> None:

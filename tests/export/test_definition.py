@@ -26,6 +26,7 @@ class _Reader(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.rows: list[list[str]] = []
         self.variables: dict[str, list[str]] = {}
+        self.open = False
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -36,9 +37,13 @@ class _Reader(HTMLParser):
                 self.variables[name] = self.rows[-1]
         elif tag in {"td", "th"}:
             self.rows[-1].append("")
+            self.open = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self.open = self.open and tag not in {"td", "th"}
 
     def handle_data(self, data: str) -> None:
-        if self.rows and self.rows[-1]:
+        if self.open:
             self.rows[-1][-1] += data
 
 
