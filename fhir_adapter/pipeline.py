@@ -258,8 +258,10 @@ class Run:
                 template_dirs=self.site.template_dirs,
                 folder=self.folder.path,
             )
-            definition = render_definition(study_tables(datasets, self.study), self.study)
-            write_atomic(self.folder.definition, definition.encode())
+            write_atomic(
+                self.folder.definition,
+                render_definition(study_tables(datasets, self.study), self.study).encode(),
+            )
             counts["bytes"] = path.stat().st_size
 
     def write_back(self) -> None:

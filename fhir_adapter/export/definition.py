@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from fhir_adapter.assets import asset
 from fhir_adapter.datasets import Dataset, Variable
-from fhir_adapter.export.tables import Note, Table
+from fhir_adapter.export.tables import Note, Table, longer_than_planned
 from fhir_adapter.export.xpt import transport_names
 from fhir_adapter.study import Characteristic, Study
 
@@ -113,14 +113,16 @@ def definition(dataset: Dataset, name: str) -> Definition:
     return Definition()
 
 
-def render_definition(tables: Sequence[Table], study: Study, notes: Sequence[Note] = ()) -> str:
+def render_definition(tables: Sequence[Table], study: Study, notes: Sequence[Note] | None = None) -> str:
     """The page as HTML: one file, no script, no request.
 
     Args:
         tables: datasets with their rows.
         study: the study of the run, for its title and what it adds to ADSL.
-        notes: what exported files say otherwise than the datasets.
+        notes: what exported files say otherwise than the datasets; without them, texts that are longer than planned.
     """
+    if notes is None:
+        notes = [note for table in tables for note in longer_than_planned(table)]
     own, lists = _of_study(study)
     lists = shipped_codelists() | lists
     datasets = []
