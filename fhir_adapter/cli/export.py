@@ -31,13 +31,14 @@ class Format(StrEnum):
 def export(
     run: RunFolder,
     formats: Annotated[
-        list[Format],
+        list[Format] | None,
         typer.Option(
             "--format",
-            help="xpt (SAS transport, version 5), dataset-json or ndjson (CDISC Dataset-JSON 1.1), parquet; "
+            metavar="FORMAT",
+            help="xpt (SAS transport, version 5; the default), dataset-json, ndjson (Dataset-JSON 1.1), parquet; "
             "more than once for several.",
         ),
-    ] = [Format.XPT],  # noqa: B006 - typer copies it
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -55,7 +56,7 @@ def export(
         exported = export_datasets(
             current.datasets(tuple(metadata())),
             current.study,
-            formats=[str(one) for one in formats],
+            formats=[str(one) for one in formats or (Format.XPT,)],
             run=current.folder.id,
             started=dt.datetime.fromisoformat(current.manifest["started"]),
             out=out or current.folder.path / "export",
