@@ -11,6 +11,7 @@ A view with anything else has no quick way (`plan` gives None), and is run by it
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -104,8 +105,8 @@ class _Shape:
             raise _UnfitError
         return shape
 
-    def struct(self, name: str) -> Any:
-        fields = []
+    def struct(self, name: str, first: Sequence[tuple[str, Any]] = ()) -> Any:
+        fields: list[Any] = list(first)
         # A decoder looks for the next key first, so the order of the specification saves it a search.
         for key in in_order(self.release, self.type, self.keys):
             inner, several = self.keys[key]
@@ -117,7 +118,7 @@ class _Shape:
                 kind = list[item] | None
             fields.append((f"f_{key}", kind, None))
         # No reference leads back from a struct: the garbage collector need not know them.
-        return msgspec.defstruct(name, fields, rename={f"f_{key}": key for key in self.keys}, gc=False)
+        return msgspec.defstruct(name, fields, rename=lambda key: key.removeprefix("f_"), gc=False)
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,6 @@ class _Planner:
         self.constants = constants
         self.columns = {column.name: (number, column) for number, column in enumerate(columns)}
         self.root = _Shape(release, self.resource)
-        self.root.leaf("resourceType", "text", False)
         self.helpers: list[str] = []
         self.lines: list[str] = []
         self._names = 0
@@ -528,17 +528,17 @@ class _Planner:
             " for index, body in enumerate(bodies):",
             "  try:",
             "   node = decode(body)",
-            f"   if node.f_resourceType != {self.resource!r}:",
-            "    if node.f_resourceType is None: raise Left",
-            "    continue",
             *self.lines,
             "  except (Left, ValueError, RecursionError):",
             f"   while rows and rows[-1] == index: del rows[-{width + 1}:]",
             "   for row in leave(index, body): add((*row, index))",
             " return rows",
         ]
+        # A resource of another type, or of none, is left to the closures: they pass it over, or say what is wrong.
+        only: Any = typing.Literal[self.resource]
+        resource = self.root.struct(self.resource, [("f_resourceType", only)])
         names: dict[str, Any] = {
-            "decode": msgspec.json.Decoder(self.root.struct(self.resource), float_hook=_decimal).decode,
+            "decode": msgspec.json.Decoder(resource, float_hook=_decimal).decode,
             "Left": _LeftError,
             "Decimal": Decimal,
             "number": _number,
