@@ -18,11 +18,24 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from fhir_adapter.errors import SiteFileError
 from fhir_adapter.yamlfile import line_of, read_yaml
 
-__all__ = ["Auth", "Identity", "Retry", "Site", "Source", "Tls", "WriteBack", "load_site", "origin"]
+__all__ = [
+    "Auth",
+    "Identity",
+    "Proxy",
+    "Retry",
+    "Site",
+    "Source",
+    "Tls",
+    "WriteBack",
+    "checked_endpoint",
+    "load_site",
+    "origin",
+]
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 
-_SECRET_FIELDS = {"user", "username", "password", "token", "secret", "client_secret", "key", "private_key"}
+_SECRET_FIELDS = {"user", "username", "password", "token", "secret", "client_secret", "key", "private_key",
+                  "passphrase"}  # fmt: skip
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -53,6 +66,21 @@ def _checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def checked_endpoint(url: str) -> str:
+    """A URL of a single endpoint, as it stands: absolute, without user and fragment; it may have a query.
+
+    Raises:
+        ValueError: it is not.
+    """
+    parts = urlsplit(url)
+    origin(url)
+    if parts.username or parts.password:
+        raise ValueError("a URL must not carry a user or password")
+    if parts.fragment:
+        raise ValueError("an endpoint has no fragment")
+    return url
+
+
 class Source(_Model):
     """Where resources come from."""
 
@@ -76,10 +104,26 @@ class Source(_Model):
         return self
 
 
+#: Settings of `auth` that each kind takes.
+_AUTH_SETTINGS: dict[str, frozenset[str]] = {
+    "none": frozenset(),
+    "basic": frozenset({"user_env", "password_env", "password_file", "allow_http"}),
+    "bearer": frozenset({"token_env", "token_file", "allow_http"}),
+    "client-credentials": frozenset(
+        {"client_id", "client_secret_env", "client_secret_file", "client_auth", "token_url", "trusted_origins",
+         "scopes", "allow_http"}
+    ),
+    "smart-backend": frozenset(
+        {"client_id", "key_file", "key_id", "key_password_env", "algorithm", "audience", "token_url",
+         "trusted_origins", "scopes", "allow_http"}
+    ),
+}  # fmt: skip
+
+
 class Auth(_Model):
     """How we show who we are. Secrets are named here, never written here."""
 
-    kind: Literal["none", "basic", "bearer"] = "none"
+    kind: Literal["none", "basic", "bearer", "client-credentials", "smart-backend"] = "none"
     user_env: str | None = Field(default=None, description="Environment variable that holds the user name.")
     password_env: str | None = Field(
         default=None, description="Environment variable that holds the password."
@@ -88,21 +132,123 @@ class Auth(_Model):
     token_env: str | None = Field(
         default=None, description="Environment variable that holds the bearer token."
     )
-    token_file: Path | None = Field(default=None, description="File that holds the token; read again on 401.")
+    token_file: Path | None = Field(
+        default=None, description="File that holds the token; read again when it changes and on 401."
+    )
+    client_id: str | None = Field(
+        default=None, description="Our name at the authorization server; no secret."
+    )
+    client_secret_env: str | None = Field(
+        default=None, description="Environment variable that holds the client secret."
+    )
+    client_secret_file: Path | None = Field(default=None, description="File that holds the client secret.")
+    client_auth: Literal["basic", "post"] = Field(
+        default="basic", description="How the secret is sent: HTTP basic, or in the form (RFC 6749, 2.3.1)."
+    )
+    key_file: Path | None = Field(
+        default=None, description="Our private key: PEM, or a JWK or JWKS with the private key."
+    )
+    key_id: str | None = Field(
+        default=None,
+        description="`kid` of the key; default: the JWK's own, else its RFC 7638 thumbprint.",
+    )
+    key_password_env: str | None = Field(
+        default=None, description="Environment variable that holds the passphrase of a PEM key."
+    )
+    algorithm: Literal["RS384", "ES384"] | None = Field(
+        default=None, description="Signature; default: what fits the key."
+    )
+    audience: str | None = Field(
+        default=None,
+        description="`aud` of our assertion, if the server wants another than its token endpoint.",
+    )
+    token_url: str | None = Field(
+        default=None,
+        description="Token endpoint; default: what `.well-known/smart-configuration` of the source names.",
+    )
+    trusted_origins: list[str] = Field(
+        default=[],
+        description="Other origins than the source's at which a discovered token endpoint may stand.",
+    )
+    scopes: list[str] = Field(
+        default=[], description="Scopes to ask for; default with `smart-backend`: what the study reads."
+    )
+    allow_http: bool = Field(
+        default=False,
+        description="The credential may travel over plain http; to a token endpoint on loopback only.",
+    )
+
+    @field_validator("token_url")
+    @classmethod
+    def _plain_token_url(cls, value: str | None) -> str | None:
+        return None if value is None else checked_endpoint(value)
+
+    @field_validator("trusted_origins")
+    @classmethod
+    def _origins(cls, value: list[str]) -> list[str]:
+        return [origin(item) for item in value]
 
     @model_validator(mode="after")
     def _names_what_it_needs(self) -> Auth:
         given = {
-            name for name in type(self).model_fields if name != "kind" and getattr(self, name) is not None
+            name
+            for name, field in type(self).model_fields.items()
+            if name != "kind" and getattr(self, name) != field.default
         }
-        if self.kind == "none" and given:
-            raise ValueError(f"kind none takes no {', '.join(sorted(given))}")
+        stray = sorted(given - _AUTH_SETTINGS[self.kind])
+        if stray:
+            raise ValueError(f"kind {self.kind} takes no {', '.join(stray)}")
         if self.kind == "basic" and (
             self.user_env is None or (self.password_env is None) == (self.password_file is None)
         ):
             raise ValueError("kind basic needs user_env and one of password_env, password_file")
         if self.kind == "bearer" and (self.token_env is None) == (self.token_file is None):
             raise ValueError("kind bearer needs one of token_env, token_file")
+        if self.kind == "client-credentials" and (
+            not self.client_id or (self.client_secret_env is None) == (self.client_secret_file is None)
+        ):
+            raise ValueError(
+                "kind client-credentials needs client_id and one of client_secret_env, client_secret_file"
+            )
+        if self.kind == "smart-backend" and (not self.client_id or self.key_file is None):
+            raise ValueError("kind smart-backend needs client_id and key_file")
+        return self
+
+
+class Proxy(_Model):
+    """A proxy between us and the servers. Without this part none is used, whatever the environment says."""
+
+    url: str | None = Field(default=None, description="URL of the proxy, without user or password.")
+    no_proxy: list[str] = Field(
+        default=[],
+        description="Hosts, domains (`.example`) and networks (`10.0.0.0/8`) reached without the proxy.",
+    )
+    user_env: str | None = Field(
+        default=None, description="Environment variable that holds the user name at the proxy."
+    )
+    password_env: str | None = Field(
+        default=None, description="Environment variable that holds the password at the proxy."
+    )
+    password_file: Path | None = Field(default=None, description="File that holds the password at the proxy.")
+    from_environment: bool = Field(
+        default=False, description="Take the proxies from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` instead."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _plain_url(cls, value: str | None) -> str | None:
+        return None if value is None else _checked_url(value)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Proxy:
+        others = (self.url, self.user_env, self.password_env, self.password_file)
+        if self.from_environment and (any(item is not None for item in others) or self.no_proxy):
+            raise ValueError("from_environment stands alone")
+        if self.url is None and not self.from_environment and (any(others) or self.no_proxy):
+            raise ValueError("a proxy needs its url")
+        passwords = [item for item in (self.password_env, self.password_file) if item is not None]
+        if len(passwords) != (self.user_env is not None):
+            raise ValueError("user_env goes with one of password_env, password_file")
         return self
 
 
@@ -159,6 +305,7 @@ class Site(_Model):
     source: Source
     auth: Auth = Auth()
     tls: Tls = Tls()
+    proxy: Proxy = Proxy()
     allowed_hosts: list[str] = Field(
         default=[],
         description="Other hosts (host or host:port) a next link may lead to; never with our credential.",
@@ -198,8 +345,8 @@ class Site(_Model):
     def with_source(self, text: str) -> Site:
         """The same site with another source, as `--source` gives it.
 
-        The credential stays with its origin, so it is dropped when the origin changes; the landing is another
-        one too, because resources of two servers must not meet under one id.
+        The credential and the client certificate stay with their origin, so they are dropped when it changes; the
+        landing is another one too, because resources of two servers must not meet under one id.
 
         Args:
             text: a URL (`http://`, `https://`) or a path.
@@ -222,6 +369,7 @@ class Site(_Model):
         changes: dict[str, Any] = {"source": source, "id": f"{self.id[:55]}-{mark}"}
         if not same:
             changes["auth"] = Auth()
+            changes["tls"] = Tls(ca_file=self.tls.ca_file)
         return self.model_copy(update=changes)
 
 
@@ -271,7 +419,12 @@ def load_site(path: Path) -> Site:
                 update={
                     "password_file": _beside(folder, site.auth.password_file),
                     "token_file": _beside(folder, site.auth.token_file),
+                    "client_secret_file": _beside(folder, site.auth.client_secret_file),
+                    "key_file": _beside(folder, site.auth.key_file),
                 }
+            ),
+            "proxy": site.proxy.model_copy(
+                update={"password_file": _beside(folder, site.proxy.password_file)}
             ),
             "tls": site.tls.model_copy(
                 update={

@@ -33,8 +33,9 @@ __all__ = [
 #: deletion.
 State = Literal["resource", "own-output", "unreadable", "deleted"]
 
-# R4, datatypes: id is 1 to 64 of these characters. Anything else might end up in a path or a URL.
-_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+# R4, datatypes: id is 1 to 64 of these characters. Anything else might end up in a path or a URL, and so might the
+# two names that R4 allows and a path must not hold.
+_ID = re.compile(r"(?!\.\.?$)[A-Za-z0-9\-.]{1,64}")
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
 _PATIENT = re.compile(r"(?:^|/)Patient/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?$")
 _REFERENCE = re.compile(

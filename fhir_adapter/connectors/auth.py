@@ -1,80 +1,190 @@
 """Credentials, each bound to one origin.
 
-A credential is added to a request only if the request goes to the origin of the source; a link, a redirect or
-a `.netrc` entry cannot send it elsewhere. Secrets come from the environment or from files at the time of use,
+A credential is added to a request only if the request goes to the origin of the source; a link, a redirect or an
+absolute reference cannot send it elsewhere. Secrets come from the environment or from files at the time of use,
 and are in no message and no representation.
 """
 
 from __future__ import annotations
 
 import base64
-import os
-from pathlib import Path
+import threading
+from typing import Protocol
+from urllib.parse import urlsplit
 
-import requests
-from requests.auth import AuthBase
-
-from fhir_adapter.errors import SiteFileError
+from fhir_adapter.connectors.oauth import TokenSource
+from fhir_adapter.connectors.proxies import is_loopback
+from fhir_adapter.connectors.scopes import Access, readable
+from fhir_adapter.connectors.secrets import read_secret
+from fhir_adapter.connectors.transport import Transport
+from fhir_adapter.errors import SiteFileError, SourceRefused
 from fhir_adapter.site import Auth, Site, origin
 
-__all__ = ["BoundCredential", "read_secret"]
+__all__ = ["BoundCredential"]
 
 
-def read_secret(env: str | None, file: Path | None, what: str) -> str:
-    """A secret from an environment variable or a file (one trailing line break is not part of it).
+class _Credential(Protocol):
+    """What makes an Authorization header."""
 
-    Raises:
-        SiteFileError: it is missing, empty, or holds a line break; the message names the place, never the
-            value.
+    def header(self) -> str:
+        """The header as it is now."""
+
+    def renew(self, refused: str) -> bool:
+        """Gets another one after the server refused this; False if there is no other."""
+
+
+class _Fixed:
+    """A credential of the environment or of files.
+
+    A file is read again when it changes and when the server refuses what was in it; while it cannot be read, being
+    replaced, the last content holds.
     """
-    if env is not None:
-        value, place = os.environ.get(env, ""), f"environment variable {env}"
-    elif file is not None:
-        place = f"file {file.name}"
+
+    def __init__(self, auth: Auth) -> None:
+        self._auth = auth
+        self._file = auth.token_file if auth.kind == "bearer" else auth.password_file
+        self._lock = threading.Lock()
+        self._stamp = self._stamped()
+        self._header = self._made()
+
+    def _stamped(self) -> tuple[int, int, int] | None:
+        """What changes when the file does."""
+        if self._file is None:
+            return None
         try:
-            value = file.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SiteFileError(f"the {what} cannot be read", where=place) from error
-    else:
-        value, place = "", "site file"
-    if not value or "\n" in value or "\r" in value:
-        raise SiteFileError(f"the {what} is missing or not one line", where=place)
-    return value
+            state = self._file.stat()
+        except OSError:
+            return None
+        return state.st_mtime_ns, state.st_ino, state.st_size
+
+    def _made(self) -> str:
+        auth = self._auth
+        if auth.kind == "bearer":
+            token = read_secret(auth.token_env, auth.token_file, "token")
+            if not all("!" <= letter <= "~" for letter in token):
+                raise SiteFileError("the token has letters that no token has (RFC 6750, 2.1)", where="auth")
+            return f"Bearer {token}"
+        user = read_secret(auth.user_env, None, "user name")
+        if ":" in user:
+            raise SiteFileError("a user name has no colon (RFC 7617, 2)", where="auth.user_env")
+        password = read_secret(auth.password_env, auth.password_file, "password")
+        return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+    def header(self) -> str:
+        with self._lock:
+            stamp = self._stamped()
+            if stamp is not None and stamp != self._stamp:
+                try:
+                    self._header, self._stamp = self._made(), stamp
+                except SiteFileError:
+                    return (
+                        self._header
+                    )  # it is being written; a server that refuses the old one makes us look again
+            return self._header
+
+    def renew(self, refused: str) -> bool:
+        with self._lock:
+            self._stamp, self._header = self._stamped(), self._made()
+            return self._header != refused
 
 
-class BoundCredential(AuthBase):
-    """Adds the site's credential to requests to the source's origin, and to no others.
-
-    Being set on the session it also keeps requests from looking into `.netrc`.
+class BoundCredential:
+    """The site's credential, for requests to the source's origin and for no others.
 
     Args:
         site: the site, of kind rest.
+        transport: sends requests to a token endpoint.
+        access: what the credential is used for; scopes follow from it.
+
+    Raises:
+        SiteFileError: a secret is missing or unusable, or would be sent where others can read it.
     """
 
-    def __init__(self, site: Site) -> None:
-        self._auth: Auth = site.auth
-        self._origin = origin(site.source.url or "")
-        self._header: str | None = None
-        self.renew()
+    def __init__(self, site: Site, transport: Transport, access: Access | None = None) -> None:
+        self._kind = site.auth.kind
+        self._home = site.source.url or ""
+        self._origin = origin(self._home)
+        self._credential: _Credential | None = None
+        if self._kind == "none":
+            return
+        self._no_listener(site, transport)
+        if self._kind in {"basic", "bearer"}:
+            self._credential = _Fixed(site.auth)
+        else:
+            self._credential = TokenSource(site, transport, access or Access())
 
-    def renew(self) -> bool:
-        """Reads the credential again; True if it is another one than before."""
-        before = self._header
-        if self._auth.kind == "basic":
-            user = read_secret(self._auth.user_env, None, "user name")
-            password = read_secret(self._auth.password_env, self._auth.password_file, "password")
-            pair = base64.b64encode(f"{user}:{password}".encode()).decode()
-            self._header = f"Basic {pair}"
-        elif self._auth.kind == "bearer":
-            self._header = f"Bearer {read_secret(self._auth.token_env, self._auth.token_file, 'token')}"
-        return self._header != before
+    def _no_listener(self, site: Site, transport: Transport) -> None:
+        parts = urlsplit(self._home)
+        if parts.scheme.lower() == "https":
+            return
+        if transport.proxied(self._home):
+            raise SiteFileError(
+                "over plain http the proxy would read the credential",
+                where="proxy",
+                remedy="Use https, or put the source's host in `proxy.no_proxy`.",
+            )
+        if not (site.auth.allow_http or is_loopback(parts.hostname or "")):
+            raise SiteFileError(
+                "the credential would travel over plain http, where others can read it",
+                where="source.url",
+                remedy="Use https; `auth.allow_http` allows it where the way is protected otherwise.",
+            )
 
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Adds the header if the request goes home."""
-        request.headers.pop("Authorization", None)
-        if self._header is not None and origin(request.url or "") == self._origin:
-            request.headers["Authorization"] = self._header
-        return request
+    def covers(self, url: str) -> bool:
+        """Whether a URL is on the origin that the credential is for."""
+        return origin(url) == self._origin
+
+    def headers(self, url: str) -> dict[str, str]:
+        """The headers that carry the credential to a URL; none if it is not for there.
+
+        Raises:
+            AdapterError: a token cannot be had.
+        """
+        if self._credential is None or not self.covers(url):
+            return {}
+        return {"Authorization": self._credential.header()}
+
+    def renew(self, refused: str | None) -> bool:
+        """Gets another credential after a 401; True if there is another one to try.
+
+        Args:
+            refused: the header that was refused, or None if none was sent.
+
+        Raises:
+            AdapterError: it cannot be read or had.
+        """
+        return self._credential is not None and refused is not None and self._credential.renew(refused)
+
+    def refusal(self, where: str) -> SourceRefused:
+        """The error for a 401 that lasts."""
+        if isinstance(self._credential, TokenSource):
+            return SourceRefused(
+                "the server does not accept our credential (401), not even a token that was just issued",
+                where=where,
+                remedy="Is the token endpoint the one of this server, and our client allowed to use this server?",
+            )
+        return SourceRefused(
+            "the server does not accept our credential (401)",
+            where=where,
+            remedy="See `auth` of the site file.",
+        )
+
+    def require(self, types: tuple[str, ...]) -> None:
+        """Checks that what was granted allows reading some types, as far as the token says.
+
+        Raises:
+            SourceRefused: it does not; a search would come back empty, or refused.
+        """
+        if not isinstance(self._credential, TokenSource):
+            return
+        granted = self._credential.scopes()
+        lacking = [type_ for type_ in types if not readable(granted, type_)]
+        if lacking:
+            raise SourceRefused(
+                f"our token does not allow reading all of {', '.join(lacking)}",
+                where=self._home,
+                remedy=f"Ask the server's team for {', '.join(f'system/{type_}.rs' for type_ in lacking)}.",
+            )
 
     def __repr__(self) -> str:
-        return f"BoundCredential({self._auth.kind})"
+        return f"BoundCredential({self._kind})"

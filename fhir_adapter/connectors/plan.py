@@ -26,6 +26,7 @@ __all__ = [
     "SubjectQuery",
     "plan_from_study",
     "query_hash",
+    "read_types",
 ]
 
 #: Search parameter (R4) that finds the resources of a patient, by type.
@@ -105,6 +106,18 @@ class PullPlan(msgspec.Struct, frozen=True):
     candidates: tuple[CandidateSearch, ...]
     per_subject: tuple[SubjectQuery, ...]
     shared: tuple[str, ...]
+
+
+def read_types(plan: PullPlan) -> tuple[str, ...]:
+    """Resource types that a pull reads: what it brings, and what its candidates are found by; sorted."""
+    found_by = {
+        "research-study": {"ResearchStudy", "ResearchSubject"},
+        "group": {"Group"},
+        "condition": {"Condition"},
+        "patients": {"Patient"},
+    }
+    types = {query.type for query in plan.per_subject} | set(plan.shared)
+    return tuple(sorted(types.union(*(found_by[search.kind] for search in plan.candidates))))
 
 
 def query_hash(base: str, query: SubjectQuery) -> str:

@@ -21,8 +21,9 @@ import msgspec
 from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Landing, arrival, gone, subject_key
 from fhir_adapter.connectors.capability import Capability, read_capability
 from fhir_adapter.connectors.client import Client, search_url
-from fhir_adapter.connectors.plan import CandidateSearch, PullPlan, SubjectQuery, query_hash
+from fhir_adapter.connectors.plan import CandidateSearch, PullPlan, SubjectQuery, query_hash, read_types
 from fhir_adapter.connectors.reports import Difference, PullReport, Tally
+from fhir_adapter.connectors.scopes import Access
 from fhir_adapter.connectors.searches import Page, Search, Searched, count, pages, since
 from fhir_adapter.errors import SourceIncomplete
 from fhir_adapter.site import Site
@@ -146,6 +147,7 @@ class _Pull:
         """The whole pull."""
         capability = read_capability(self.client)
         self.report.server = capability.software
+        self.client.require(tuple(type_ for type_ in read_types(self.plan) if capability.supports(type_)))
         subjects = self._candidates()
         self.report.subjects = len(subjects)
         self._by_subject(sorted(subjects), capability)
@@ -492,5 +494,5 @@ def pull_rest(
         SourceIncomplete: it has more, or less, than came.
         SiteFileError: a credential is missing.
     """
-    with Client(site) as client:
+    with Client(site, Access(read=read_types(plan))) as client:
         return _Pull(site, plan, landing, client, full=full, progress=progress).run()

@@ -6,14 +6,17 @@ what is there and sends only what is missing.
 
 from __future__ import annotations
 
-import requests
-
 from fhir_adapter.connectors.client import Answer, Client
 from fhir_adapter.connectors.paging import safe_url
+from fhir_adapter.connectors.scopes import Access
+from fhir_adapter.connectors.transport import BrokenOffError
 from fhir_adapter.errors import SourceRefused, SourceUnreachable
 from fhir_adapter.site import Site, Source
 
 __all__ = ["WriteClient"]
+
+#: Types that the write-back writes, reads back and may delete; what a token has to allow.
+_WRITTEN = ("Binary", "Device", "DiagnosticReport", "DocumentReference", "Group", "Provenance")
 
 
 class WriteClient(Client):
@@ -26,7 +29,10 @@ class WriteClient(Client):
 
     def __init__(self, site: Site, url: str) -> None:
         target = site.with_source(url) if site.source.url != url else site
-        super().__init__(target.model_copy(update={"source": Source(kind="rest", url=url)}))
+        super().__init__(
+            target.model_copy(update={"source": Source(kind="rest", url=url)}),
+            Access(write=_WRITTEN),
+        )
 
     def request(self, method: str, path: str, *, body: bytes | None = None) -> Answer:
         """Sends one request below the base; gives back the answer whatever its status, except 401 and 403.
@@ -38,17 +44,16 @@ class WriteClient(Client):
         url = f"{self.base}/{path}" if path else self.base
         if method == "GET":
             return self.get(url)
-        headers = {"Content-Type": "application/fhir+json", "Prefer": "return=minimal"}
-        timeout = self.site.retry.timeout_s
+        headers = {
+            "Accept": "application/fhir+json",
+            "Content-Type": "application/fhir+json",
+            "Prefer": "return=minimal",
+        }
         try:
-            with self._home.request(
-                method, url, data=body, headers=headers, timeout=(min(timeout, 30), timeout), stream=True,
-                allow_redirects=False,
-            ) as response:  # fmt: skip
-                answer = Answer(url, response.status_code, self._body(response, url), "")
-        except requests.exceptions.RequestException as error:
+            answer = self._send(method, url, headers, body=body)
+        except (BrokenOffError, SourceUnreachable) as error:
             raise SourceUnreachable(
-                f"no answer to a write ({type(error).__name__}); it may or may not have happened",
+                "no answer to a write; it may or may not have happened",
                 where=safe_url(url),
                 remedy="Run the write-back again: it reads first and sends only what is missing.",
             ) from error

@@ -11,6 +11,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from fhir_adapter.connectors.auth import BoundCredential
+from fhir_adapter.connectors.transport import Transport
 from fhir_adapter.errors import SiteFileError, SourceRefused
 
 BEARER = {"kind": "bearer", "token_env": "TEST_TOKEN"}
@@ -129,4 +130,5 @@ def test_missing_credential(
 def test_credential_shows_nothing(make_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The representation of a credential names its kind alone."""
     monkeypatch.setenv("TEST_TOKEN", "s3cret")
-    assert repr(BoundCredential(make_site("http://x/fhir", auth=BEARER))) == "BoundCredential(bearer)"
+    site = make_site("https://x/fhir", auth=BEARER)
+    assert repr(BoundCredential(site, Transport(site))) == "BoundCredential(bearer)"
