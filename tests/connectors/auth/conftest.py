@@ -36,6 +36,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet, RSAKey
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
+from werkzeug.serving import WSGIRequestHandler
 
 from fhir_adapter.cli import main
 from fhir_adapter.landing import Landing
@@ -182,9 +183,7 @@ class TokenServer(AuthorizationServer):
         """Answers a token request."""
         self.asked.append(request.form.to_dict())
         with time_machine.travel(time.time() + self.ahead):
-            answer = self.before(request) or self.create_token_response(request)
-            answer.headers.setdefault("Date", email.utils.formatdate(time.time(), usegmt=True))
-        return answer
+            return self.before(request) or self.create_token_response(request)
 
     def guard(self, request: Request) -> Response | None:
         """Lets requests to the FHIR server pass with a token that was issued and has not expired."""
@@ -194,7 +193,7 @@ class TokenServer(AuthorizationServer):
         if request.path == "/auth/token":
             return self.token(request)
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if self.issued.get(token, 0) > time.time():
+        if self.issued.get(token, 0) > time.time() + self.ahead:
             return None
         return Response("", 401, {"WWW-Authenticate": 'Bearer error="invalid_token"'})
 
@@ -279,6 +278,11 @@ def tokens(six: Any, monkeypatch: pytest.MonkeyPatch) -> TokenServer:
     """The authorization server, on the FHIR server's own origin."""
     monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")  # of the server: it is on loopback
     server = TokenServer(six.base.removesuffix("/fhir") + "/auth/token")
+    monkeypatch.setattr(
+        WSGIRequestHandler,
+        "date_time_string",
+        lambda handler, moment=None: email.utils.formatdate(time.time() + server.ahead, usegmt=True),
+    )
     six.before = server.guard
     return server
 

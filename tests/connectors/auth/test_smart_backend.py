@@ -243,9 +243,11 @@ def test_clock_that_is_off(
 ) -> None:
     """Where our clock is twenty minutes off, the assertion is dated by the server's, as its answers tell it."""
     tokens.ahead = ahead
-    assert pulled(six.base, auth=smart).status == 0
+    assert pulled(six.base, auth=smart).status == 0  # the answer to discovery tells it
     assert whole()
-    assert len(tokens.asked) == 2
+    assert len(tokens.asked) == 1
+    assert pulled(six.base, auth=smart | {"token_url": tokens.url}).status == 0  # the first refusal does
+    assert len(tokens.asked) == 3
 
 
 def test_clock_difference_is_told(six: Any, tokens: Any, smart: dict[str, Any], pulled: Any) -> None:
