@@ -164,6 +164,21 @@ def chromium(request: pytest.FixtureRequest) -> str:
     return path
 
 
+def _sibling(name: str) -> Any:
+    """A module beside this file; the tests are no package."""
+    specification = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Has the whole run searched for what tests plant."""
+    config.pluginmanager.register(_sibling("leaks").LeakSearch(config), "leaks")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Says at the end, in so many words, what could not be shown on this machine."""
     lacking = config.stash.get(_LACKING, None)

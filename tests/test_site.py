@@ -80,14 +80,14 @@ def test_mistakes_name_file_and_line(tmp_path: Path, text: str, message: str) ->
 @pytest.mark.parametrize(
     "text",
     [
-        "auth: {kind: bearer, token: s3cret}",
-        "auth: {kind: basic, user_env: U, password: s3cret}",
+        "auth: {kind: bearer, token: zqcanary-s3cret}",
+        "auth: {kind: basic, user_env: U, password: zqcanary-s3cret}",
         "auth: {kind: bearer}",
         "auth: {kind: basic, user_env: U, password_env: P, password_file: f}",
         "auth: {kind: none, token_env: T}",
         "tls: {client_key: k}",
-        "write_back: {url: 'https://u:s3cret@x.example/fhir'}",
-        "write_back: {url: 'https://x.example/fhir?token=s3cret'}",
+        "write_back: {url: 'https://u:zqcanary-s3cret@x.example/fhir'}",
+        "write_back: {url: 'https://x.example/fhir?token=zqcanary-s3cret'}",
         "write_back: {url: 'ftp://x.example'}",
         "aliases: [inner]",
     ],
@@ -97,7 +97,7 @@ def test_secrets_and_half_settings_are_refused(tmp_path: Path, text: str) -> Non
     with pytest.raises(SiteFileError) as caught:
         load_site(write(tmp_path, f"id: a\nsource: {{kind: files, path: in}}\n{text}\n"))
     assert "site.yaml:3" in str(caught.value)
-    assert "s3cret" not in str(caught.value)
+    assert "zqcanary-s3cret" not in str(caught.value)
 
 
 def test_missing_file(tmp_path: Path) -> None:

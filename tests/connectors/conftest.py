@@ -19,6 +19,12 @@ from fhir_adapter.site import Site
 
 NOW = dt.datetime(2024, 5, 1, 12, 0, tzinfo=dt.UTC)
 STUDY = {"research_study": {"system": "urn:test", "value": "S1"}}
+#: What must turn up in no message and no log; `tests/leaks.py` searches the whole run for it.
+PLANTED = {
+    "identifier": [{"system": "urn:mrn", "value": "ZQCANARY-4711"}],
+    "name": [{"family": "Zqcanaryson", "given": ["Zqcanary"]}],
+    "birthDate": "1887-03-01",
+}
 TYPES = ["Patient", "Observation", "MedicationAdministration", "Medication"]
 
 
@@ -57,7 +63,7 @@ class StubFhir:
         """Writes patients who take part in study S1, each with one Observation."""
         self.put("ResearchStudy", "s1", identifier=[{"system": "urn:test", "value": "S1"}])
         for name in patients:
-            self.put("Patient", name)
+            self.put("Patient", name, **PLANTED)
             self.put("ResearchSubject", f"rs-{name}", study={"reference": "ResearchStudy/s1"},
                      individual={"reference": f"Patient/{name}"})  # fmt: skip
             self.observe(f"o-{name}", name)

@@ -19,20 +19,20 @@ BEARER = {"kind": "bearer", "token_env": "TEST_TOKEN"}
 
 def test_bearer_from_environment(stub: Any, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The token of the environment is sent with every request."""
-    monkeypatch.setenv("TEST_TOKEN", "s3cret")
+    monkeypatch.setenv("TEST_TOKEN", "zqcanary-s3cret")
     stub.enrol("a")
     run(auth=BEARER)
-    assert {request.headers.get("Authorization") for request in stub.requests} == {"Bearer s3cret"}
+    assert {request.headers.get("Authorization") for request in stub.requests} == {"Bearer zqcanary-s3cret"}
 
 
 def test_basic(stub: Any, run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """User from the environment, password from a file whose last line break does not count."""
     monkeypatch.setenv("TEST_USER", "ann")
-    (tmp_path / "password").write_text("pässword\n", encoding="utf-8")
+    (tmp_path / "password").write_text("zqcanary-pässword\n", encoding="utf-8")
     stub.enrol("a")
     run(auth={"kind": "basic", "user_env": "TEST_USER", "password_file": tmp_path / "password"})
     sent = base64.b64decode(stub.requests[0].headers["Authorization"].removeprefix("Basic "))
-    assert sent.decode() == "ann:pässword"
+    assert sent.decode() == "ann:zqcanary-pässword"
 
 
 def test_no_cache_and_accept_are_sent(stub: Any, run: Any) -> None:
@@ -46,7 +46,7 @@ def test_no_cache_and_accept_are_sent(stub: Any, run: Any) -> None:
 
 def test_netrc_is_not_read(stub: Any, run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A user's .netrc adds no credential that the site file does not name."""
-    (tmp_path / "netrc").write_text("default login ann password pw\n")
+    (tmp_path / "netrc").write_text("default login zqcanary-ann password zqcanary-pw\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     stub.enrol("a")
     run()
@@ -57,7 +57,7 @@ def test_allowed_host_gets_no_credential(
     stub: Any, run: Any, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A next link to an allowed host is followed without the token; so is a redirect."""
-    monkeypatch.setenv("TEST_TOKEN", "s3cret")
+    monkeypatch.setenv("TEST_TOKEN", "zqcanary-s3cret")
     stub.enrol("a")
     stub.observe("o2", "a")
     stub.observe("o3", "a")
@@ -74,16 +74,16 @@ def test_allowed_host_gets_no_credential(
     sent = {
         (request.host.partition(":")[0], request.headers.get("Authorization")) for request in stub.requests
     }
-    assert sent == {("localhost", "Bearer s3cret"), ("127.0.0.1", None)}
+    assert sent == {("localhost", "Bearer zqcanary-s3cret"), ("127.0.0.1", None)}
 
 
 def test_redirect_elsewhere_is_not_followed(stub: Any, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A redirect to a host that the site does not name is refused; the message has no token."""
-    monkeypatch.setenv("TEST_TOKEN", "s3cret")
+    monkeypatch.setenv("TEST_TOKEN", "zqcanary-s3cret")
     stub.before = lambda request: Response("", 302, {"Location": "http://evil.example/login?next=/fhir"})
     with pytest.raises(SourceRefused, match="another host") as caught:
         run(auth=BEARER)
-    assert "s3cret" not in str(caught.value)
+    assert "zqcanary-s3cret" not in str(caught.value)
 
 
 def test_redirect_at_home_is_followed(stub: Any, run: Any) -> None:
@@ -103,13 +103,13 @@ def test_redirect_at_home_is_followed(stub: Any, run: Any) -> None:
 def test_token_file_is_read_again_on_401(stub: Any, run: Any, tmp_path: Path) -> None:
     """A token that was renewed in its file while we were at work is picked up."""
     token = tmp_path / "token"
-    token.write_text("old")
+    token.write_text("zqcanary-old")
     stub.enrol("a")
 
     def before(request: Request) -> Response | None:
-        if request.headers["Authorization"] == "Bearer new":
+        if request.headers["Authorization"] == "Bearer zqcanary-new":
             return None
-        token.write_text("new")
+        token.write_text("zqcanary-new")
         return Response("", 401)
 
     stub.before = before
@@ -129,6 +129,6 @@ def test_missing_credential(
 
 def test_credential_shows_nothing(make_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The representation of a credential names its kind alone."""
-    monkeypatch.setenv("TEST_TOKEN", "s3cret")
+    monkeypatch.setenv("TEST_TOKEN", "zqcanary-s3cret")
     site = make_site("https://x/fhir", auth=BEARER)
     assert repr(BoundCredential(site, Transport(site))) == "BoundCredential(bearer)"

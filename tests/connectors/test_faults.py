@@ -163,7 +163,7 @@ def test_nesting_without_end(stub: Any, run: Any) -> None:
 def test_error_of_a_search_says_its_codes_and_no_texts(stub: Any, run: Any) -> None:
     """Of an OperationOutcome the message has severity and code; its text may quote what was asked."""
     stub.enrol("a")
-    issue = {"severity": "error", "code": "processing", "diagnostics": "Patient/secret"}
+    issue = {"severity": "error", "code": "processing", "diagnostics": "Patient/zqcanary-secret"}
     stub.before = only("/Observation", fhir({"resourceType": "OperationOutcome", "issue": [issue]}, 400))
     with pytest.raises(SourceNotFhir, match=r"answers 400 \(error processing\)") as caught:
         run()

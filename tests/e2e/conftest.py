@@ -61,7 +61,18 @@ def adapter() -> Adapter:
 def six_patients() -> list[dict[str, Any]]:
     """The resources of the six hand-written patients."""
     files = sorted(SIX.glob("*.json"))
-    return [entry["resource"] for path in files for entry in json.loads(path.read_text("utf-8"))["entry"]]
+    resources = [
+        entry["resource"] for path in files for entry in json.loads(path.read_text("utf-8"))["entry"]
+    ]
+    for item in resources:
+        if item["resourceType"] == "Patient":
+            # Marks that `tests/leaks.py` searches every log, message and report of the test run for.
+            item["name"] = [{"family": "Zqcanaryson", "given": ["Zqcanary"]}]
+            item["identifier"] = [
+                *item.get("identifier", []),
+                {"system": "urn:mrn", "value": "ZQCANARY-4711"},
+            ]
+    return resources
 
 
 def write_source(folder: Path, resources: Iterable[dict[str, Any]]) -> Path:
