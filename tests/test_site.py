@@ -133,3 +133,59 @@ def test_another_source() -> None:
 def test_origin(url: str, expected: str) -> None:
     """An origin is scheme, host in lower case, and port."""
     assert origin(url) == expected
+
+
+SMART = "kind: smart-backend, client_id: a, key_file: k"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("auth: {kind: smart-backend, client_id: a}", "needs client_id and key_file"),
+        ("auth: {kind: client-credentials, client_id: a}", "one of client_secret_env, client_secret_file"),
+        (
+            "auth: {kind: client-credentials, client_id: a, client_secret: zqcanary}",
+            "must not stand in a site file",
+        ),
+        (f"auth: {{{SMART}, private_key: zqcanary}}", "must not stand in a site file"),
+        (f"auth: {{{SMART}, token_file: t}}", "kind smart-backend takes no token_file"),
+        ("auth: {kind: none, allow_http: true}", "kind none takes no allow_http"),
+        (f"auth: {{{SMART}, algorithm: HS256}}", "auth.algorithm"),
+        (f"auth: {{{SMART}, token_url: 'https://u:zqcanary@x.example/t'}}", "must not carry a user"),
+        (f"auth: {{{SMART}, trusted_origins: [x]}}", "not an http or https URL"),
+        ("proxy: {url: 'http://u:zqcanary@x.example'}", "must not carry a user"),
+        ("proxy: {no_proxy: [x]}", "a proxy needs its url"),
+        ("proxy: {from_environment: true, url: 'http://x.example'}", "from_environment stands alone"),
+        ("proxy: {url: 'http://x.example', user_env: U}", "goes with one of password_env"),
+    ],
+)
+def test_half_credentials_and_proxies(tmp_path: Path, text: str, words: str) -> None:
+    """Each method takes what belongs to it and all that it needs; a secret in the file is refused unseen."""
+    with pytest.raises(SiteFileError) as caught:
+        load_site(write(tmp_path, f"id: a\nsource: {{kind: files, path: in}}\n{text}\n"))
+    assert "site.yaml:3" in str(caught.value)
+    assert words in str(caught.value)
+    assert "zqcanary" not in str(caught.value)
+
+
+def test_files_of_credentials_are_beside_the_site_file(tmp_path: Path) -> None:
+    """Keys, secrets and the proxy's password are found from the folder of the site file."""
+    text = (
+        "id: a\nsource: {kind: rest, url: 'https://x.example'}\n"
+        f"auth: {{{SMART}}}\nproxy: {{url: 'http://p.example', user_env: U, password_file: pw}}\n"
+    )
+    site = load_site(write(tmp_path, text))
+    assert (site.auth.key_file, site.proxy.password_file) == (tmp_path / "k", tmp_path / "pw")
+
+
+def test_client_certificate_stays_with_its_origin() -> None:
+    """--source with another origin drops our certificate and keeps whom we trust."""
+    site = Site.model_validate(
+        {
+            "id": "a",
+            "source": {"kind": "rest", "url": "https://x.example/r4"},
+            "tls": {"ca_file": "ca", "client_cert": "c", "client_key": "k"},
+        }
+    )
+    far = site.with_source("https://y.example/r4")
+    assert (far.tls.ca_file, far.tls.client_cert, far.tls.client_key) == (Path("ca"), None, None)

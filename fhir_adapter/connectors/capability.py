@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -78,7 +79,10 @@ def read_capability(client: Client) -> Capability:
         )
     version = str(tree.get("fhirVersion") or "")
     if version and not version.startswith(("4.0", "4.1", "4.3", "5.")):
-        raise SourceNotFhir(f"the server speaks FHIR {version[:20]}, not R4, R4B or R5", where=client.base)
+        raise SourceNotFhir(
+            f"the server speaks FHIR {re.sub(r'[^0-9.]', '?', version[:20])}, not R4, R4B or R5",
+            where=client.base,
+        )
     software = tree.get("software") if isinstance(tree.get("software"), dict) else {}
     stated = {"name": software.get("name"), "version": software.get("version"), "fhir_version": version}
     types: dict[str, frozenset[str]] = {}

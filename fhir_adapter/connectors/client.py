@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +26,9 @@ from fhir_adapter.site import Site
 __all__ = ["Answer", "Client", "issue_codes", "search_url"]
 
 _REDIRECTS = 5
+_CODES = 5
+# The longest code of R4's and R5's issue-type and issue-severity has 17 letters.
+_CODE = re.compile(r"[a-z]+(?:-[a-z]+){0,3}")
 
 
 def search_url(base: str, type_: str, parameters: list[tuple[str, str]]) -> str:
@@ -34,7 +38,10 @@ def search_url(base: str, type_: str, parameters: list[tuple[str, str]]) -> str:
 
 
 def issue_codes(body: bytes) -> str:
-    """Severity and code of an OperationOutcome's issues; not the texts, which may quote what was asked."""
+    """Severity and code of an OperationOutcome's issues; not the texts, which may quote what was asked.
+
+    What does not look like a FHIR code is left out, and so is what comes after a handful of them.
+    """
     try:
         tree: Any = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -43,11 +50,15 @@ def issue_codes(body: bytes) -> str:
         return ""
     issues = tree.get("issue")
     words = [
-        f"{item.get('severity', '')} {item.get('code', '')}".strip()
+        " ".join(
+            part
+            for part in (item.get("severity"), item.get("code"))
+            if isinstance(part, str) and _CODE.fullmatch(part)
+        )
         for item in (issues if isinstance(issues, list) else [])
         if isinstance(item, dict)
     ]
-    return ", ".join(word[:60] for word in dict.fromkeys(words))
+    return ", ".join(list(dict.fromkeys(filter(None, words)))[:_CODES])
 
 
 class Client:

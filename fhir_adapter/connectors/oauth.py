@@ -26,7 +26,7 @@ from fhir_adapter.connectors.keys import SigningKey, signing_key
 from fhir_adapter.connectors.paging import safe_url
 from fhir_adapter.connectors.scopes import Access, scopes
 from fhir_adapter.connectors.secrets import read_secret
-from fhir_adapter.connectors.transport import Answer, BrokenOffError, Transport, retry_after
+from fhir_adapter.connectors.transport import Answer, BrokenOffError, Transport, seconds_to_wait
 from fhir_adapter.errors import SiteFileError, SourceNotFhir, SourceRefused, SourceUnreachable
 from fhir_adapter.site import Site
 
@@ -211,7 +211,9 @@ class TokenSource:
             if answer.status == 429 or answer.status >= 500:
                 failure = f"the token endpoint goes on answering {answer.status}"
                 if attempt < retry.attempts:
-                    pause = retry_after(answer.retry_after, retry.max_wait_s) if answer.retry_after else 0.5
+                    pause = (
+                        seconds_to_wait(answer.retry_after, retry.max_wait_s) if answer.retry_after else 0.5
+                    )
                     time.sleep(min(pause, retry.max_wait_s))
                 continue
             if answer.status in {400, 401} and attempt < retry.attempts:

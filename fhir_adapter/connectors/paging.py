@@ -20,18 +20,31 @@ __all__ = ["EMPTY_PAGES", "Trail", "allowed_url", "ignored_parameters", "link", 
 EMPTY_PAGES = 10
 
 _REPEATED_PORT = re.compile(r"^(https?://[^/?#:]+)(:\d+)(?:\2)+(?=[/?#]|$)")
+#: Longest link that is followed; the longest that real servers make are a few kilobytes.
+_LONGEST_LINK = 64 * 1024
+_SHOWN_NAMES = 8
+_PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.:\-]{0,63}")
+_UNPRINTABLE = re.compile(r"[^!-~]")
 _ID_IN_PATH = re.compile(r"/([A-Z][A-Za-z]+)/[A-Za-z0-9\-.]{1,64}")
 # What a server may ignore without sending the wrong resources (without `_lastUpdated` more comes, not less).
 _CONTROL = {"_lastUpdated", "_count", "_format", "_total", "_summary", "_elements", "_pretty", "_sort"}
 
 
 def safe_url(url: str) -> str:
-    """A URL for messages: no values of parameters, no ids, no user."""
+    """A URL for messages: no values of parameters, no ids, no user; bounded, and nothing a terminal would obey."""
     parts = urlsplit(url)
     path = _ID_IN_PATH.sub(r"/\1/[id]", parts.path)
-    names = ",".join(dict.fromkeys(name for name, _ in parse_qsl(parts.query, keep_blank_values=True)))
+    given = dict.fromkeys(name for name, _ in parse_qsl(parts.query, keep_blank_values=True))
+    names = [name if _PARAMETER.fullmatch(name) else "[name]" for name in given]
+    more = ["[more]"] if len(names) > _SHOWN_NAMES else []
     host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{path}" + (f"?{names}" if names else "")
+    place = _shown(f"{parts.scheme}://{host}{path}")
+    return place + (f"?{','.join([*names[:_SHOWN_NAMES], *more])}" if names else "")
+
+
+def _shown(text: str) -> str:
+    """Text of a server's that may stand in a message: printable, and not long."""
+    return _UNPRINTABLE.sub("?", text if len(text) <= 200 else f"{text[:200]}[...]")
 
 
 def link(bundle: Bundle, relation: str) -> str | None:
@@ -58,6 +71,8 @@ def allowed_url(url: str, current: str, site: Site) -> str:
         SourceNotFhir: it is no http or https URL.
     """
     base = site.source.url or ""
+    if len(url) > _LONGEST_LINK:
+        raise SourceNotFhir(f"a link is longer than {_LONGEST_LINK} characters", where=safe_url(current))
     try:
         absolute = _REPEATED_PORT.sub(r"\1\2", urljoin(current, url.strip()))
         target, home = origin(absolute), origin(base)
@@ -75,7 +90,7 @@ def allowed_url(url: str, current: str, site: Site) -> str:
     if (parts.hostname or "").lower() in hosts or parts.netloc.lower() in hosts:
         return absolute
     raise SourceRefused(
-        f"a link leads to another host ({target})",
+        f"a link leads to another host ({_shown(target)})",
         where=safe_url(current),
         remedy="The same server under another name belongs in `aliases`; another one, to be followed "
         "without our credential, in `allowed_hosts`.",

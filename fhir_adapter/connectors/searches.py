@@ -16,6 +16,7 @@ from fhir_adapter.errors import SourceIncomplete, SourceNotFhir
 
 __all__ = ["Page", "Search", "Searched", "count", "instant", "pages", "since"]
 
+_FIRST_YEAR, _LAST_YEAR = 2000, 2200
 #: How far back a pull begins before the mark that the last one left: servers index with a delay.
 OVERLAP = dt.timedelta(minutes=5)
 
@@ -62,21 +63,19 @@ class Searched(msgspec.Struct):
 def instant(bundle: Bundle, answer: Answer) -> str:
     """The server's time of a search: `Bundle.meta.lastUpdated`, else the Date header; "" if neither."""
     stated = bundle.meta.lastUpdated if bundle.meta else None
-    for text in (stated,):
+    readers: tuple[tuple[str | None, Callable[[str], dt.datetime]], ...] = (
+        (stated, dt.datetime.fromisoformat),
+        (answer.date, email.utils.parsedate_to_datetime),
+    )
+    for text, read in readers:
         try:
-            moment = dt.datetime.fromisoformat(text or "")
-        except ValueError:
+            moment = read(text or "")
+        except (TypeError, ValueError, OverflowError):
             continue
-        if moment.tzinfo is not None:
+        # A clock that far off would be no mark to begin from, and at the ends of the calendar no date either.
+        if moment.tzinfo is not None and _FIRST_YEAR <= moment.year <= _LAST_YEAR:
             return moment.astimezone(dt.UTC).isoformat(timespec="milliseconds")
-    try:
-        return (
-            email.utils.parsedate_to_datetime(answer.date)
-            .astimezone(dt.UTC)
-            .isoformat(timespec="milliseconds")
-        )
-    except (TypeError, ValueError):
-        return ""
+    return ""
 
 
 def since(mark: str) -> str:

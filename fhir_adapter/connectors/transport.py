@@ -24,7 +24,7 @@ from fhir_adapter.connectors.proxies import Proxies
 from fhir_adapter.errors import AdapterError, SiteFileError, SourceNotFhir, SourceUnreachable
 from fhir_adapter.site import Site, Tls
 
-__all__ = ["Answer", "BrokenOffError", "Transport", "retry_after"]
+__all__ = ["Answer", "BrokenOffError", "Transport", "seconds_to_wait"]
 
 _RETRIED = frozenset({429, 500, 502, 503, 504})
 _CHUNK = 256 * 1024
@@ -56,14 +56,14 @@ class BrokenOffError(Exception):
     """The body of an answer did not come whole; worth another attempt."""
 
 
-def retry_after(value: str, ceiling: float) -> float:
+def seconds_to_wait(value: str, ceiling: float) -> float:
     """Seconds that a Retry-After header asks for (RFC 9110, 10.2.3), at most `ceiling`; 0 if it is nonsense."""
     text = value.strip()
     if text.isdecimal():
         return min(float(text[:12]), ceiling)
     try:
         moment = email.utils.parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0.0
     return max(0.0, min(moment.timestamp() - time.time(), ceiling))
 
@@ -72,9 +72,7 @@ class _BoundedRetry(Retry):
     """Retry with a ceiling for Retry-After in both its forms; a header that is neither form is left aside."""
 
     def parse_retry_after(self, retry_after: str) -> float:
-        if not retry_after.strip().isdecimal() and email.utils.parsedate_tz(retry_after) is None:
-            return 0.0
-        return min(super().parse_retry_after(retry_after), float(self.backoff_max))
+        return seconds_to_wait(retry_after, float(self.backoff_max))
 
 
 def _no_prompt() -> str:

@@ -132,3 +132,47 @@ def test_credential_shows_nothing(make_site: Any, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("TEST_TOKEN", "zqcanary-s3cret")
     site = make_site("https://x/fhir", auth=BEARER)
     assert repr(BoundCredential(site, Transport(site))) == "BoundCredential(bearer)"
+
+
+def test_token_file_is_read_again_when_it_changes(stub: Any, run: Any, tmp_path: Path) -> None:
+    """A token that is replaced in its file is used from the next request on; while it is away the last one holds."""
+    token = tmp_path / "token"
+    token.write_text("zqcanary-1")
+    stub.enrol("a")
+
+    def before(request: Request) -> Response | None:
+        if len(stub.requests) == 2:
+            token.unlink()
+        if len(stub.requests) == 4:
+            token.write_text("zqcanary-second")
+        return None
+
+    stub.before = before
+    run(auth={"kind": "bearer", "token_file": token})
+    sent = [request.headers["Authorization"] for request in stub.requests]
+    assert sent[:4] == ["Bearer zqcanary-1"] * 4
+    assert set(sent[4:]) == {"Bearer zqcanary-second"}
+
+
+@pytest.mark.parametrize("value", ["two words", "zqcanary\nX-Header: 1", "tökén", ""])
+def test_tokens_that_are_none(run: Any, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """What cannot be a token is an error before anything is sent, and is not shown."""
+    monkeypatch.setenv("TEST_TOKEN", value)
+    with pytest.raises(SiteFileError) as caught:
+        run(auth=BEARER)
+    assert not value or value not in str(caught.value)
+
+
+def test_user_with_a_colon(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A colon would end the user name (RFC 7617)."""
+    monkeypatch.setenv("TEST_USER", "zqcanary:x")
+    monkeypatch.setenv("TEST_PASSWORD", "zqcanary")
+    with pytest.raises(SiteFileError, match="no colon"):
+        run(auth={"kind": "basic", "user_env": "TEST_USER", "password_env": "TEST_PASSWORD"})
+
+
+def test_credential_over_plain_http(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Off this machine a credential needs https, or the site's word."""
+    monkeypatch.setenv("TEST_TOKEN", "zqcanary")
+    with pytest.raises(SiteFileError, match="would travel over plain http"):
+        run(url="http://fhir.example/r4", auth=BEARER)

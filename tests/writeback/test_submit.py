@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ class Store:
     def __init__(self, server: HTTPServer) -> None:
         self.held: dict[str, dict[str, Any]] = {}
         self.posts: list[dict[str, Any]] = []
+        self.server = server
         self.status = 200
         self.spoil: dict[str, Any] = {}
         self.base = server.url_for("/fhir")
@@ -153,3 +155,32 @@ def test_a_dry_run_plans_without_a_server() -> None:
     outcome = plan(None, outputs())
     assert outcome.transaction is not None
     assert ["PUT", "PUT"] == [entry["request"]["method"] for entry in outcome.transaction["entry"]]
+
+
+def test_write_is_sent_again_after_a_401_with_the_new_token(store: Store, tmp_path: Path) -> None:
+    """A 401 did nothing, so a write with a renewed token is safe; the credential stays with its origin."""
+    token = tmp_path / "token"
+    token.write_text("zqcanary-old")
+    seen: list[str] = []
+    post = store.post
+
+    def guarded(request: Request) -> Response:
+        seen.append(request.headers["Authorization"])
+        if len(seen) == 1:
+            token.write_text("zqcanary-new")
+            return Response("", 401)
+        return post(request)
+
+    store.server.clear()
+    store.server.expect_request("/fhir", method="POST").respond_with_handler(guarded)
+    site = Site.model_validate(
+        {
+            "id": "stub",
+            "source": {"kind": "rest", "url": store.base},
+            "auth": {"kind": "bearer", "token_file": token},
+        }
+    )
+    bundle = {"resourceType": "Bundle", "type": "transaction", "entry": []}
+    with WriteClient(site, store.base) as client:
+        assert client.request("POST", "", body=json.dumps(bundle).encode()).status == 200
+    assert seen == ["Bearer zqcanary-old", "Bearer zqcanary-new"]
