@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from types import TracebackType
 from typing import Any, Self
@@ -27,8 +26,14 @@ __all__ = ["Answer", "Client", "issue_codes", "search_url"]
 
 _REDIRECTS = 5
 _CODES = 5
-# The longest code of R4's and R5's issue-type and issue-severity has 17 letters.
-_CODE = re.compile(r"[a-z]+(?:-[a-z]+){0,3}")
+# IssueSeverity and IssueType of R4 and R5. A closed list: whatever else a server writes there might name a patient.
+_ISSUE_CODES = frozenset(
+    """fatal error warning information success
+    invalid structure required value invariant security login unknown expired forbidden suppressed processing
+    not-supported duplicate multiple-matches not-found deleted too-long code-invalid extension too-costly
+    business-rule conflict limited-filter transient lock-error no-store exception timeout incomplete throttled
+    informational""".split()
+)
 
 
 def search_url(base: str, type_: str, parameters: list[tuple[str, str]]) -> str:
@@ -40,7 +45,7 @@ def search_url(base: str, type_: str, parameters: list[tuple[str, str]]) -> str:
 def issue_codes(body: bytes) -> str:
     """Severity and code of an OperationOutcome's issues; not the texts, which may quote what was asked.
 
-    What does not look like a FHIR code is left out, and so is what comes after a handful of them.
+    What is no code of FHIR's is left out, and so is what comes after a handful of them.
     """
     try:
         tree: Any = msgspec.json.decode(body)
@@ -53,7 +58,7 @@ def issue_codes(body: bytes) -> str:
         " ".join(
             part
             for part in (item.get("severity"), item.get("code"))
-            if isinstance(part, str) and _CODE.fullmatch(part)
+            if isinstance(part, str) and part in _ISSUE_CODES
         )
         for item in (issues if isinstance(issues, list) else [])
         if isinstance(item, dict)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import datetime as dt
 import email.utils
 import ipaddress
+import itertools
 import json
 import re
+import shutil
 import ssl
 import sys
 import time
@@ -224,24 +226,37 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return run
 
 
+@pytest.fixture(scope="session")
+def fresh_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of the six patients' study in which nothing has happened yet."""
+    folder = tmp_path_factory.mktemp("fresh")
+    site = folder / "site.yaml"
+    site.write_text(
+        '{"id": "stub", "source": {"kind": "rest", "url": "http://localhost/fhir"}}', encoding="utf-8"
+    )
+    run = new_run(SIX / "six.yaml", site, folder / "runs", Settings(quiet=True))
+    run.log.close()
+    return run.folder.path
+
+
 @pytest.fixture
-def pulled(tmp_path: Path, command: Callable[..., Ended]) -> Callable[..., Ended]:
-    """Writes a site file and pulls the study of the six patients, as `fhir-adapter pull` does."""
+def pulled(tmp_path: Path, fresh_run: Path, command: Callable[..., Ended]) -> Callable[..., Ended]:
+    """Pulls the study of the six patients by `fhir-adapter pull`, from a site with some settings."""
+    numbers = itertools.count()
 
     def pull(url: str, **settings: Any) -> Ended:
         site: dict[str, Any] = {
             "id": "stub",
             "source": {"kind": "rest", "url": url},
             "retry": {"attempts": 2, "max_wait_s": 0, "timeout_s": 5},
-            "page_size": 20,
+            "page_size": 100,
             "concurrency": 1,
             "state_dir": str(tmp_path / "state"),
         }
-        path = tmp_path / "site.yaml"
-        path.write_text(json.dumps(site | settings), encoding="utf-8")  # JSON is YAML
-        run = new_run(SIX / "six.yaml", path, tmp_path / "runs", Settings(quiet=True))
-        run.log.close()
-        return command("pull", run.folder.path, "--quiet")
+        run = tmp_path / "runs" / "six" / str(next(numbers))
+        shutil.copytree(fresh_run, run)
+        (run / "site.yaml").write_text(json.dumps(site | settings), encoding="utf-8")  # JSON is YAML
+        return command("pull", run, "--quiet")
 
     return pull
 
