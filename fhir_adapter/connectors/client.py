@@ -28,12 +28,12 @@ _REDIRECTS = 5
 _CODES = 5
 # IssueSeverity and IssueType of R4 and R5. A closed list: whatever else a server writes there might name a patient.
 _ISSUE_CODES = frozenset(
-    """fatal error warning information success
-    invalid structure required value invariant security login unknown expired forbidden suppressed processing
-    not-supported duplicate multiple-matches not-found deleted too-long code-invalid extension too-costly
-    business-rule conflict limited-filter transient lock-error no-store exception timeout incomplete throttled
-    informational""".split()
-)
+    {"fatal", "error", "warning", "information", "success", "invalid", "structure", "required", "value",
+     "invariant", "security", "login", "unknown", "expired", "forbidden", "suppressed", "processing",
+     "not-supported", "duplicate", "multiple-matches", "not-found", "deleted", "too-long", "code-invalid",
+     "extension", "too-costly", "business-rule", "conflict", "limited-filter", "transient", "lock-error",
+     "no-store", "exception", "timeout", "incomplete", "throttled", "informational"}
+)  # fmt: skip
 
 
 def search_url(base: str, type_: str, parameters: list[tuple[str, str]]) -> str:
