@@ -7,8 +7,9 @@ made from.
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -16,7 +17,7 @@ import pandas as pd
 
 from fhir_adapter.accounting import Disposition, Finding
 from fhir_adapter.datasets import conform
-from fhir_adapter.engines.local import map_locally
+from fhir_adapter.engines.local import map_locally, processes_for
 from fhir_adapter.engines.partition import DOMAINS, SHARED_TYPES, Part, Plan, view_names
 from fhir_adapter.errors import SourceNotFhir
 from fhir_adapter.mapping.candidates import candidate_subjects, study_keys
@@ -53,6 +54,25 @@ def _partition(resources: Sequence[RawResource]) -> tuple[list[RawResource], lis
     for raw in resources:
         (own if raw.type not in SHARED_TYPES else shared).append(raw)
     return own, shared
+
+
+def _by_subject(
+    resources: Sequence[RawResource], merged: Mapping[str, str], processes: int
+) -> list[list[RawResource]]:
+    """Partitions of about the same size, one or two for each process; all of a patient, merged ones too, in one.
+
+    What names no patient goes to the first: which partition it is in makes no difference.
+    """
+    if processes == 1:
+        return [list(resources)]
+    parts: list[list[RawResource]] = [[] for _ in range(2 * processes)]
+    for raw in resources:
+        patient = f"Patient/{raw.id}" if raw.type == "Patient" else raw.subject
+        if patient is None and isinstance(head := decode_head(raw.body), Head):
+            patient = head.patient_key
+        patient = merged.get(patient, patient) if patient is not None else None
+        parts[zlib.crc32(patient.encode()) % len(parts) if patient is not None else 0].append(raw)
+    return parts
 
 
 def _shared_dispositions(parts: Sequence[Part]) -> list[Disposition]:
@@ -106,7 +126,12 @@ def _check_identifiers(subjects: Iterable[tuple[str, str]]) -> None:
 
 
 def map_resources(
-    resources: Iterable[RawResource], study: Study, *, key: bytes | None, candidates: set[str] | None = None
+    resources: Iterable[RawResource],
+    study: Study,
+    *,
+    key: bytes | None,
+    candidates: set[str] | None = None,
+    processes: int | None = None,
 ) -> Mapped:
     """Maps resources to datasets.
 
@@ -115,6 +140,7 @@ def map_resources(
         study: the study; its cohort says who is a candidate.
         key: the site's HMAC key, for subjects without an identifier of the study's system.
         candidates: `Patient/id`s to restrict to, beside the study's own definition, which always holds.
+        processes: how many processes share the work; None: as many as it is worth.
 
     Returns:
         Datasets, subjects, dispositions and findings. The same resources give the same result in any order.
@@ -139,7 +165,8 @@ def map_resources(
         study_keys=study_keys(landed, study),
     )
     own, shared = _partition(landed)
-    parts = map_locally([own], shared, plan)
+    processes = processes_for(len(own)) if processes is None else processes
+    parts = map_locally(_by_subject(own, merged, processes), shared, plan, processes=processes)
     subjects = sorted(pair for part in parts for pair in part.subjects)
     _check_identifiers(subjects)
     unknown: Counter[Unknown] = sum((part.unknown for part in parts), Counter())

@@ -40,6 +40,16 @@ def test_partitions_together_are_the_whole():
     assert sum(len(part.dispositions) for part in parts) + len(shared) == len(whole.dispositions)
 
 
+def test_two_processes_give_what_one_gives():
+    """Datasets, dispositions and findings do not depend on how many processes share the work."""
+    one, two = (map_resources(landed(six()), six_study(), key=None, processes=number) for number in (1, 2))
+    assert one.dispositions == two.dispositions
+    assert one.findings == two.findings
+    assert one.subjects.equals(two.subjects)
+    for name in DOMAINS:
+        assert one.datasets[name].equals(two.datasets[name]), name
+
+
 def test_a_view_that_does_not_ship():
     """A study that names it is refused, and told what there is."""
     with pytest.raises(StudyFileError, match="no view nonsense"):
