@@ -34,6 +34,7 @@ from fhir_adapter.errors import (
     RunDirError,
     RunLocked,
     SiteFileError,
+    StudyFileError,
     UsageError,
     WriteBackRefused,
 )
@@ -50,6 +51,7 @@ from fhir_adapter.study import Study, load_study
 from fhir_adapter.writeback.build import build_resources, lineage_manifest
 from fhir_adapter.writeback.submit import plan, retract, submit
 from fhir_adapter.writeback.transport import WriteClient
+from fhir_adapter.yamlfile import open_questions
 
 __all__ = ["STAGES", "Run", "Settings", "new_run", "open_run", "run_all"]
 
@@ -490,6 +492,17 @@ def _write_url(site: Site) -> str:
     return url
 
 
+def _decided(study_file: Path) -> None:
+    """Refuses a study with open questions: what stands there is nobody's decision."""
+    questions = open_questions(study_file.read_bytes())
+    if questions:
+        raise StudyFileError(
+            f"{len(questions)} questions are not decided yet, the first: {questions[0].question}",
+            where=f"{study_file.name}:{questions[0].line}",
+            remedy="`fhir-adapter study validate` lists them; answer each and take its mark (# DECIDE:) away.",
+        )
+
+
 def new_run(study_file: Path, site_file: Path, out: Path, settings: Settings) -> Run:
     """Makes a run folder `<out>/<study>/<run id>/` after the study and site files were checked.
 
@@ -497,6 +510,7 @@ def new_run(study_file: Path, site_file: Path, out: Path, settings: Settings) ->
         StudyFileError, SiteFileError, UsageError: before anything is written.
     """
     study, digest = load_study(study_file)
+    _decided(study_file)
     site = _with_source(load_site(site_file), settings.source)
     # Absolute, so that a later stage finds the landing from whatever folder it is started in.
     site = site.model_copy(update={"state_dir": site.state_dir.absolute()})

@@ -28,6 +28,7 @@ __all__ = [
     "Tls",
     "WriteBack",
     "checked_endpoint",
+    "json_schema",
     "load_site",
     "origin",
 ]
@@ -328,6 +329,11 @@ class Site(_Model):
     template_dirs: list[Path] = Field(
         default=[], description="Folders whose templates stand before the shipped ones of the same name."
     )
+    concept_dirs: list[Path] = Field(
+        default=[],
+        description="Folders of ConceptMaps (`<map>.json`) of the site's own codes; each adds to the shipped map of its "
+        "name, and goes before it.",
+    )
     on_difference: Literal["fail", "finding"] = Field(
         default="fail", description="What a difference between the server's count and what landed is."
     )
@@ -435,5 +441,14 @@ def load_site(path: Path) -> Site:
             ),
             "identity": Identity(key_file=_beside(folder, site.identity.key_file)),
             "template_dirs": [folder / path for path in site.template_dirs],
+            "concept_dirs": [folder / path for path in site.concept_dirs],
         }
     )
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of a site file."""
+    schema = Site.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "fhir_adapter site file"
+    return schema

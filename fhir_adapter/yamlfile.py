@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
@@ -11,7 +12,26 @@ from ruamel.yaml.error import YAMLError
 
 from fhir_adapter.errors import AdapterError
 
-__all__ = ["line_of", "read_yaml"]
+__all__ = ["Open", "line_of", "open_questions", "read_yaml"]
+
+_MARK = re.compile(r"(?:^|\s)#\s*DECIDE:\s*(.+?)\s*$")
+
+
+class Open(NamedTuple):
+    """A question that a person still has to answer: its line (1-based), and the words after the mark."""
+
+    line: int
+    question: str
+
+
+def open_questions(raw: bytes) -> list[Open]:
+    """The marks `# DECIDE: …` of a file: what stands on such a line is valid, and nobody's decision yet.
+
+    Args:
+        raw: the bytes of a file that `read_yaml` could read.
+    """
+    lines = raw.decode("utf-8", "replace").splitlines()
+    return [Open(number, found[1]) for number, line in enumerate(lines, 1) if (found := _MARK.search(line))]
 
 
 def read_yaml(path: Path, error: type[AdapterError], what: str) -> tuple[Any, bytes]:

@@ -22,7 +22,7 @@ import typer
 
 from fhir_adapter import errors
 from fhir_adapter.cli import app
-from fhir_adapter.site import Site
+from fhir_adapter.site import json_schema as site_schema
 from fhir_adapter.study import json_schema
 
 __all__ = ["generated_pages", "leaves", "main"]
@@ -223,12 +223,12 @@ def site_page() -> str:
         "A field that is not in these tables is an error, which names\nfile and line. ",
         "Relative paths are relative to the site file, `state_dir` to the working directory.\n\n",
     ]
-    return _model_page(head, Site.model_json_schema())
+    return _model_page(head, site_schema())
 
 
-def schema_file() -> str:
-    """The JSON schema of the study file."""
-    return json.dumps(json_schema(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+def schema_file(schema: dict[str, Any]) -> str:
+    """A JSON schema as a file."""
+    return json.dumps(schema, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def generated_pages() -> dict[str, str]:
@@ -238,7 +238,8 @@ def generated_pages() -> dict[str, str]:
         "errors.md": errors_page(),
         "site-file.md": site_page(),
         "study-file.md": study_page(),
-        "study.schema.json": schema_file(),
+        "site.schema.json": schema_file(site_schema()),
+        "study.schema.json": schema_file(json_schema()),
     }
 
 

@@ -33,7 +33,8 @@ def generators() -> ModuleType:
 
 
 @pytest.mark.parametrize(
-    "name", ["commands.md", "errors.md", "site-file.md", "study-file.md", "study.schema.json"]
+    "name",
+    ["commands.md", "errors.md", "site-file.md", "site.schema.json", "study-file.md", "study.schema.json"],
 )
 def test_generated_pages_are_fresh(name: str, generators: ModuleType) -> None:
     """`make docs` would change nothing."""
