@@ -8,6 +8,7 @@ holds no credential), hence a stage needs nothing but the folder.
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -173,7 +174,13 @@ class Run:
             if sequence is None:
                 raise RunDirError("nothing was pulled into this run yet", remedy="Run `pull` first.")
             resources = list(landing.current(sequence))
-            mapped = map_resources(resources, self.study, key=_identity_key(self.site))
+            mapped = map_resources(
+                resources,
+                self.study,
+                key=_identity_key(self.site),
+                concept_dirs=self.site.concept_dirs,
+            )
+            self.manifest["concept_maps"] = _own_maps(self.site)
             landed = landing.counts(sequence)
             aside = [_set_aside(item) for item in landing.left_out(sequence)]
             broken = {(item.type, item.id): item.body for item in landing.unreadable(sequence)}
@@ -485,6 +492,15 @@ def _identity_key(site: Site) -> bytes | None:
     return key
 
 
+def _own_maps(site: Site) -> dict[str, str]:
+    """The site's own concept maps with their SHA-256: with another map the same resources give other rows."""
+    return {
+        f"{folder.name}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for folder in site.concept_dirs
+        for path in sorted(folder.glob("*.json"))
+    }
+
+
 def _write_url(site: Site) -> str:
     url = site.write_back.url or site.source.url
     if url is None:
@@ -522,6 +538,7 @@ def new_run(study_file: Path, site_file: Path, out: Path, settings: Settings) ->
         "study": study.study.id,
         "study_sha256": digest,
         "site": site.id,
+        "site_file": str(site_file.absolute()),
         "source": site.source.url or "files",
         "started": started.isoformat(),
         "versions": _versions(),
@@ -549,7 +566,8 @@ def open_run(path: Path, settings: Settings) -> Run:
     study, digest = load_study(folder.path / "study.yaml")
     if digest != manifest["study_sha256"]:
         raise RunDirError("the copy of the study file in the run folder was changed", where="study.yaml")
-    site = load_site(folder.path / "site.yaml")
+    # The copy was valid when it was made: what is wrong now is wrong in the file that it was made from.
+    site = load_site(folder.path / "site.yaml", name=manifest.get("site_file", ""))
     return Run(folder, study, site, manifest, RunLog(folder.log, quiet=settings.quiet), settings)
 
 

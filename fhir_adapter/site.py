@@ -331,8 +331,8 @@ class Site(_Model):
     )
     concept_dirs: list[Path] = Field(
         default=[],
-        description="Folders of ConceptMaps (`<map>.json`) of the site's own codes; each adds to the shipped map of its "
-        "name, and goes before it.",
+        description="Folders of ConceptMaps (`<map>.json`) of the site's own codes; each adds to the shipped map "
+        "of its name, and goes before it.",
     )
     on_difference: Literal["fail", "finding"] = Field(
         default="fail", description="What a difference between the server's count and what landed is."
@@ -395,12 +395,13 @@ def _beside(folder: Path, path: Path | None) -> Path | None:
     return None if path is None else folder / Path(os.path.expandvars(path)).expanduser()
 
 
-def load_site(path: Path) -> Site:
+def load_site(path: Path, *, name: str = "") -> Site:
     """Reads and checks a site file.
 
     Args:
         path: the YAML file. Relative paths in it (source.path, the files of tls, auth and identity) are
             relative to its folder; `state_dir` is relative to the working directory, like the folder of runs.
+        name: what messages call the file, where it is a copy; else its own name.
 
     Returns:
         The site.
@@ -413,11 +414,11 @@ def load_site(path: Path) -> Site:
         site = Site.model_validate(tree)
     except ValidationError as error:
         problems = [
-            f"{path.name}:{line_of(tree, item['loc'])}: {_problem(item)}"
+            f"{name or path.name}:{line_of(tree, item['loc'])}: {_problem(item)}"
             for item in error.errors(include_input=False, include_url=False)
         ]
         raise SiteFileError("; ".join(problems)) from error
-    folder = path.parent
+    folder = path.parent.absolute()  # a run folder's copy of the settings has to hold anywhere
     return site.model_copy(
         update={
             "source": site.source.model_copy(update={"path": _beside(folder, site.source.path)}),

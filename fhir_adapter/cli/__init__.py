@@ -76,10 +76,10 @@ def main() -> None:
     try:
         app()
     except AdapterError as error:
-        print(f"fhir-adapter: {error.code}: {error}", file=sys.stderr)  # noqa: T201
+        print(f"fhir-adapter: {error.code}: {error}", file=sys.stderr)  # noqa: T201 - where errors are said
         sys.exit(error.exit_status)
     except Exception as error:  # noqa: BLE001 - the last line of defence; the text may quote data, so it is not shown
-        print(  # noqa: T201
+        print(  # noqa: T201 - where errors are said
             f"fhir-adapter: defect: {type(error).__name__} at {_place(error)}. Please report it; the run folder holds "
             "the details that are safe to look at on site.",
             file=sys.stderr,

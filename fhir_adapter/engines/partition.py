@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
 
 from fhir_adapter.accounting import Disposition, Finding
@@ -72,6 +73,7 @@ class Plan:
         candidates: `Patient/id` of the candidates (survivors).
         survivors: merged patient → surviving patient.
         study_keys: `ResearchStudy/id` of the study and its parts.
+        concept_dirs: folders of the site's own concept maps.
     """
 
     study: Study
@@ -80,6 +82,7 @@ class Plan:
     candidates: frozenset[str] = frozenset()
     survivors: Mapping[str, str] = field(default_factory=dict)
     study_keys: frozenset[str] = frozenset()
+    concept_dirs: tuple[Path, ...] = ()
 
 
 @dataclass
@@ -285,7 +288,7 @@ def map_partition(resources: Iterable[RawResource], shared: Iterable[RawResource
     read = {_view(name).resource for name in plan.views}
     subjects, said = _before_views(everything, plan, read)
     tables = _tables(everything, said, plan)
-    terminology = Terminology(plan.study.mapping.concepts)
+    terminology = Terminology(plan.study.mapping.concepts, plan.concept_dirs)
     context = Context(
         study=plan.study,
         terminology=terminology,

@@ -10,8 +10,6 @@ that is killed leaves at most a tail that the index does not know, which is cut 
 again.
 """
 
-# ruff: noqa: S608 - the parts that statements are put together from are constants of this module
-
 from __future__ import annotations
 
 import hashlib
@@ -314,7 +312,7 @@ class Landing:
         names = ("current", "superseded", "deleted", "own_output", "unreadable")
         table: dict[str, dict[str, int]] = {}
         for type_, name, number in self._connection.execute(
-            f"SELECT type, state, count(*) FROM ({_STATES}) GROUP BY type, state ORDER BY type",
+            f"SELECT type, state, count(*) FROM ({_STATES}) GROUP BY type, state ORDER BY type",  # noqa: S608 - put together from constants of this module
             self._at(sequence),
         ):
             row = table.setdefault(type_, dict.fromkeys((*names, "total"), 0))
@@ -328,7 +326,7 @@ class Landing:
         Together with `current` this is every version that landed, each once.
         """
         cursor = self._connection.execute(
-            f"SELECT type, id, version, sequence, subject, replace(state, '_', '-'), origin FROM ({_STATES}) "
+            f"SELECT type, id, version, sequence, subject, replace(state, '_', '-'), origin FROM ({_STATES}) "  # noqa: S608 - put together from constants of this module
             "WHERE state <> 'current' ORDER BY type, id, sequence",
             self._at(sequence),
         )
@@ -359,7 +357,7 @@ class Landing:
         return [
             row[0]
             for row in self._connection.execute(
-                f"SELECT DISTINCT subject FROM landed WHERE subject IS NOT NULL AND kind = 0 AND {_CURRENT} "
+                f"SELECT DISTINCT subject FROM landed WHERE subject IS NOT NULL AND kind = 0 AND {_CURRENT} "  # noqa: S608 - put together from constants of this module
                 "ORDER BY subject",
                 self._at(sequence),
             )
@@ -371,7 +369,7 @@ class Landing:
         with segments.SegmentReader(self.folder / "segments") as reader:
             for subject in subjects:
                 rows = self._connection.execute(
-                    f"SELECT {_COLUMNS} FROM landed WHERE subject = :subject AND kind = 0 AND {_CURRENT} "
+                    f"SELECT {_COLUMNS} FROM landed WHERE subject = :subject AND kind = 0 AND {_CURRENT} "  # noqa: S608 - put together from constants of this module
                     "ORDER BY type, id",
                     {**at, "subject": subject},
                 ).fetchall()
@@ -390,7 +388,7 @@ class Landing:
     def get(self, type_: str, id_: str, sequence: int | None = None) -> Landed | None:
         """One current resource, or None."""
         row = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM landed WHERE type = :type AND id = :id AND kind = 0 AND {_CURRENT}",
+            f"SELECT {_COLUMNS} FROM landed WHERE type = :type AND id = :id AND kind = 0 AND {_CURRENT}",  # noqa: S608 - put together from constants of this module
             {**self._at(sequence), "type": type_, "id": id_},
         ).fetchone()
         if row is None:
@@ -410,7 +408,7 @@ class Landing:
         number = 0
         with segments.SegmentReader(self.folder / "segments") as reader:
             for row in self._connection.execute(
-                f"SELECT {_COLUMNS} FROM landed WHERE segment IS NOT NULL ORDER BY sequence"
+                f"SELECT {_COLUMNS} FROM landed WHERE segment IS NOT NULL ORDER BY sequence"  # noqa: S608 - put together from constants of this module
             ):
                 self._landed(reader, row)
                 number += 1
@@ -435,7 +433,7 @@ class Landing:
         last: Any = "" if by == "id" else 0
         while True:
             rows = self._connection.execute(
-                f"SELECT {_COLUMNS} FROM landed WHERE {where} AND {by} > :last AND {_CURRENT} "
+                f"SELECT {_COLUMNS} FROM landed WHERE {where} AND {by} > :last AND {_CURRENT} "  # noqa: S608 - put together from constants of this module
                 f"ORDER BY {by} LIMIT {_CHUNK}",
                 {**values, "last": last},
             ).fetchall()

@@ -11,6 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import pandas as pd
@@ -132,6 +133,7 @@ def map_resources(
     key: bytes | None,
     candidates: set[str] | None = None,
     processes: int | None = None,
+    concept_dirs: Iterable[Path] = (),
 ) -> Mapped:
     """Maps resources to datasets.
 
@@ -141,13 +143,14 @@ def map_resources(
         key: the site's HMAC key, for subjects without an identifier of the study's system.
         candidates: `Patient/id`s to restrict to, beside the study's own definition, which always holds.
         processes: how many processes share the work; None: as many as it is worth.
+        concept_dirs: folders of the site's own concept maps.
 
     Returns:
         Datasets, subjects, dispositions and findings. The same resources give the same result in any order.
 
     Raises:
         SourceNotFhir: two patients carry one subject identifier, or merged patients form a circle.
-        SiteFileError: a subject has no identifier, and there is no key.
+        SiteFileError: a subject has no identifier, and there is no key; or a concept map of the site is wrong.
         StudyFileError: the study names a view or concept map that does not exist.
     """
     landed = list(resources)
@@ -163,6 +166,7 @@ def map_resources(
         candidates=frozenset(chosen),
         survivors=merged,
         study_keys=study_keys(landed, study),
+        concept_dirs=tuple(concept_dirs),
     )
     own, shared = _partition(landed)
     processes = processes_for(len(own)) if processes is None else processes

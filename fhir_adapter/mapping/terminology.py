@@ -1,10 +1,11 @@
 """ConceptMaps: from the codes and words of hospitals to the terms of the datasets.
 
-The maps are FHIR R4 ConceptMaps in `mappings/concepts/`. Words are codes of a text system of ours: the text
-of a CodeableConcept is compared after Unicode normalisation (NFKC), case folding and single spaces. Codes
-are compared exactly first, then without regard to case, because releases of one code system differ in it
-(`Probably-Likely` and `probably-likely`). In ICD classifications a code that is not listed is looked up by
-its three-character category, then by its chapter letter, which is how these classifications are built.
+The maps are FHIR R4 ConceptMaps in `mappings/concepts/`, to which a site adds maps of its own codes. Words
+are codes of a text system of ours: the text of a CodeableConcept is compared after Unicode normalisation
+(NFKC), case folding and single spaces. Codes are compared exactly first, then without regard to case,
+because releases of one code system differ in it (`Probably-Likely` and `probably-likely`). In ICD
+classifications a code that is not listed is looked up by its three-character category, then by its chapter
+letter, which is how these classifications are built.
 
 A target that is listed as `unmatched` is a code that we know and that has no equivalent (a trend that is no
 RECIST response): it is known, and it has no target.
@@ -22,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from fhir_adapter.assets import asset
-from fhir_adapter.errors import StudyFileError
+from fhir_adapter.errors import SiteFileError, StudyFileError
 
 __all__ = [
     "TEXT_SYSTEM",
@@ -100,12 +101,12 @@ def normalise(text: str) -> str:
 class ConceptMap:
     """One ConceptMap, ready for look-ups."""
 
-    def __init__(self, name: str, resource: _Resource) -> None:
+    def __init__(self, name: str, groups: Iterable[_Group]) -> None:
         self.name = name
         self._exact: dict[tuple[str, str], Match] = {}
         self._folded: dict[tuple[str, str], Match] = {}
         self._anywhere: dict[str, Match] = {}
-        for group in resource.group:
+        for group in groups:
             for element in group.element:
                 target = element.target[0] if element.target else _Target(equivalence="unmatched")
                 match = Match(
@@ -138,19 +139,27 @@ class ConceptMap:
         return self._anywhere.get(code)
 
 
-def load_concept_map(name: str, path: Path) -> ConceptMap:
-    """Reads a ConceptMap.
-
-    Raises:
-        StudyFileError: the file is not a ConceptMap.
-    """
+def _groups(path: Path) -> list[_Group]:
     try:
         resource = msgspec.json.decode(path.read_bytes(), type=_Resource)
     except (OSError, msgspec.DecodeError) as error:
         raise StudyFileError(f"not a ConceptMap ({error})", where=path.name) from error
     if resource.resourceType != "ConceptMap":
         raise StudyFileError(f"a {resource.resourceType}, not a ConceptMap", where=path.name)
-    return ConceptMap(name, resource)
+    return resource.group
+
+
+def load_concept_map(name: str, *paths: Path) -> ConceptMap:
+    """Reads a ConceptMap.
+
+    Args:
+        name: of the map.
+        paths: its files; what an earlier one says of a code goes before what a later one says.
+
+    Raises:
+        StudyFileError: a file is not a ConceptMap.
+    """
+    return ConceptMap(name, [group for path in paths for group in _groups(path)])
 
 
 @cache
@@ -158,17 +167,48 @@ def _shipped(name: str) -> ConceptMap:
     return load_concept_map(name, asset("mappings", "concepts", f"{name}.json"))
 
 
+def _own_maps(folders: Iterable[Path]) -> dict[str, list[Path]]:
+    """Name of a shipped map → the site's files that add to it, in the order of the folders.
+
+    Raises:
+        SiteFileError: a folder is not there, or a file has the name of no map, so that nobody would read it.
+    """
+    shipped = {path.stem for path in asset("mappings", "concepts").glob("*.json")}
+    found: dict[str, list[Path]] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise SiteFileError("no such folder of concept maps", where=f"concept_dirs: {folder.name}")
+        for path in sorted(folder.glob("*.json")):
+            if path.stem not in shipped:
+                raise SiteFileError(
+                    "the name of this file is that of no concept map",
+                    where=f"concept_dirs: {path.name}",
+                    remedy=f"There are {', '.join(sorted(shipped))}.",
+                )
+            found.setdefault(path.stem, []).append(path)
+    return found
+
+
 class Terminology:
     """All ConceptMaps of a study, and the codes that none of them knew.
 
     Args:
         names: the maps that may be used; None for all that ship. A map that is left out knows nothing.
+        folders: of the site's own maps (`<map>.json`); what they say goes before what ships.
+
+    Raises:
+        StudyFileError: a map that does not ship, or a file that is no ConceptMap.
+        SiteFileError: a folder that is not there, or a file that adds to no map.
     """
 
-    def __init__(self, names: Iterable[str] | None = None) -> None:
+    def __init__(self, names: Iterable[str] | None = None, folders: Iterable[Path] = ()) -> None:
         self._allowed = None if names is None else frozenset(names)
         self._cache: dict[tuple[object, ...], tuple[Match | None, Unknown | None]] = {}
         self.unknown: Counter[Unknown] = Counter()
+        self._own = {
+            name: load_concept_map(name, *paths, asset("mappings", "concepts", f"{name}.json"))
+            for name, paths in _own_maps(folders).items()
+        }
         if names is not None:
             for name in sorted(set(names)):
                 _shipped(name)
@@ -176,7 +216,7 @@ class Terminology:
     def _map(self, name: str) -> ConceptMap | None:
         if self._allowed is not None and name not in self._allowed and name != "code-system":
             return None
-        return _shipped(name)
+        return self._own.get(name) or _shipped(name)
 
     def system(self, uri: str | None) -> str | None:
         """The name of a code system that the maps use, for any of its names."""

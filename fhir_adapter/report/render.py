@@ -107,7 +107,7 @@ def _render(page: Page, template_dirs: Sequence[Path], translations: NullTransla
     environment.install_gettext_translations(translations, newstyle=True)  # type: ignore[attr-defined]
     try:
         style, _name, _fresh = loader.get_source(environment, _STYLE)
-        return environment.get_template(_TEMPLATE).render(page=page, style=Markup(style))  # noqa: S704
+        return environment.get_template(_TEMPLATE).render(page=page, style=Markup(style))  # noqa: S704 - our own style sheet
     except (TemplateNotFound, TemplateSyntaxError) as error:
         line = f":{error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
         raise SiteFileError(
