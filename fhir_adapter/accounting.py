@@ -15,7 +15,7 @@ import msgspec
 
 from fhir_adapter.errors import AccountingError
 
-__all__ = ["NOT_NEEDED", "Disposition", "Finding", "check_sums", "summary"]
+__all__ = ["NOT_NEEDED", "QUARANTINED", "Disposition", "Finding", "check_sums", "summary"]
 
 #: Reasons for which a resource is not needed.
 NOT_NEEDED: Mapping[str, str] = {
@@ -34,6 +34,23 @@ NOT_NEEDED: Mapping[str, str] = {
     "not-done": "dataAbsentReason says the assessment was not done and nothing is recorded",
     "after-cut-off": "dated after the data cut-off",
     "merged": "a patient that was merged into another",
+}
+
+#: Reasons for which a resource cannot be used, where no rule of a domain says more; each a sentence about it.
+QUARANTINED: Mapping[str, str] = {
+    "unreadable": "is not a resource with a type and an id that can be read",
+    "not-json": "is not JSON, or holds a number or character that cannot be one",
+    "json": "is not JSON, or holds a number or character that cannot be one",
+    "shape": "has an element of another shape than FHIR gives it (a list, an object, a text, a number)",
+    "type": "has an element of another type than FHIR gives it",
+    "no-id": "has no id",
+    "depth": "is nested deeper than any resource has to be",
+    "several": "has several values where FHIR allows one",
+    "date": "has a date that is none",
+    "missing-element": "lacks an element without which it says nothing",
+    "implicit-rules": "asks to be read by implicit rules, which FHIR forbids to ignore",
+    "modifier-extension": "has a modifier extension that is not known, which FHIR forbids to ignore",
+    "merged-in-a-circle": "is of a patient whose records replace each other in a circle, so that none survives",
 }
 
 

@@ -22,7 +22,7 @@ import msgspec
 import pandas as pd
 
 from fhir_adapter import __version__
-from fhir_adapter.accounting import Disposition, Finding, check_sums, summary
+from fhir_adapter.accounting import QUARANTINED, Disposition, Finding, check_sums, summary
 from fhir_adapter.analysis.stage import analyse
 from fhir_adapter.assets import asset
 from fhir_adapter.connectors import PullReport, plan_from_study, pull
@@ -189,7 +189,7 @@ class Run:
             for name, frame in mapped.datasets.items():
                 write_dataset(self.folder.datasets, name, frame)
             self._tables(mapped.subjects, dispositions)
-            self._quarantine(dispositions, bodies)
+            self._quarantine(dispositions, bodies, mapped.findings)
             self._keep_findings("map", mapped.findings)
             disposed = summary(dispositions)
             wire = {type_: row["total"] for type_, row in landed.items()}
@@ -209,8 +209,14 @@ class Run:
         ):
             write_dataset(self.folder.tables, name, frame)
 
-    def _quarantine(self, dispositions: list[Disposition], bodies: dict[tuple[str, str], bytes]) -> None:
-        """One line per quarantined resource: reason, JSON path, and the resource as it came."""
+    def _quarantine(
+        self,
+        dispositions: list[Disposition],
+        bodies: dict[tuple[str, str], bytes],
+        findings: list[Finding],
+    ) -> None:
+        """One line per quarantined resource: reason, JSON path, a sentence, and the resource as it came."""
+        said = {(item.resource, item.code): item.text for item in findings}
         lines = []
         for item in dispositions:
             if item.outcome == "quarantined":
@@ -220,6 +226,10 @@ class Run:
                     "version": item.version,
                     "reason": item.reason,
                     "path": item.path,
+                    "text": said.get(
+                        (f"{item.type}/{item.id}", item.reason),
+                        f"a resource that {QUARANTINED.get(item.reason, 'cannot be used')}",
+                    ),
                 }
                 body = bodies.get((item.type, item.id), b"").decode("utf-8", "replace")
                 lines.append(msgspec.json.encode(head | {"resource": body}) + b"\n")

@@ -17,7 +17,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from fhir_adapter.accounting import Disposition, Finding
+from fhir_adapter.accounting import QUARANTINED, Disposition, Finding
 from fhir_adapter.assets import asset
 from fhir_adapter.datasets import metadata
 from fhir_adapter.errors import StudyFileError
@@ -315,7 +315,8 @@ def map_partition(resources: Iterable[RawResource], shared: Iterable[RawResource
         if outcome == "quarantined" and not any(
             item.resource == context.keys[number] and item.code == reason for item in context.findings
         ):
-            context.finding(reason, "a resource that cannot be used", number, {"path": path})
+            said_of_it = QUARANTINED.get(reason, "cannot be used")
+            context.finding(reason, f"a resource that {said_of_it}", number, {"path": path})
     dispositions = [context.disposition(number) for number in range(len(everything))]
     return Part(
         rows=context.rows,

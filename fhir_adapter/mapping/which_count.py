@@ -58,7 +58,9 @@ def decode_head(body: bytes) -> Head | Verdict:
     except msgspec.ValidationError as error:
         found = _PATH.search(str(error))
         return Verdict("quarantined", "shape", found[1] if found else "$")
-    except msgspec.DecodeError:
+    except RecursionError:
+        return Verdict("quarantined", "depth", "$")
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return Verdict("quarantined", "not-json", "$")
 
 
@@ -107,7 +109,12 @@ def verdict(head: Head, body: bytes, *, preliminary: bool = False) -> Verdict | 
     kind = head.resourceType
     if b"modifierExtension" in body or b"implicitRules" in body:
         known = _AE_STATUS if kind == "AdverseEvent" else frozenset()
-        path = _nested_modifier(msgspec.json.decode(body), "$", known)
+        try:
+            path = _nested_modifier(msgspec.json.decode(body), "$", known)
+        except RecursionError:
+            return Verdict("quarantined", "depth", "$")
+        except (msgspec.DecodeError, UnicodeDecodeError):  # a number beyond all numbers, half of a character
+            return Verdict("quarantined", "not-json", "$")
         if path is not None:
             reason = "implicit-rules" if path.endswith("implicitRules") else "modifier-extension"
             return Verdict("quarantined", reason, path)

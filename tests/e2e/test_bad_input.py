@@ -182,6 +182,7 @@ def test_text_where_a_number_belongs_is_quarantined(tmp_path: Path, adapter: Ada
     assert ("Observation", "six-sd-week9-t01") == (held["type"], held["id"])
     assert held["reason"]
     assert "value" in held["path"]
+    assert "another shape than FHIR gives it" in held["text"]
     assert "big" in held["resource"]
     assert (done.run / "report.html").exists()
 
