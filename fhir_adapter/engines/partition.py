@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fhir_adapter.accounting import QUARANTINED, Disposition, Finding
 from fhir_adapter.assets import asset
@@ -30,13 +31,22 @@ from fhir_adapter.mapping.domains.history import conditions, procedures
 from fhir_adapter.mapping.domains.subjects import name_subjects, research_subjects
 from fhir_adapter.mapping.domains.tumour import responses, tumours
 from fhir_adapter.mapping.domains.visits import visits
-from fhir_adapter.mapping.references import Head
+from fhir_adapter.mapping.references import Head, People, form_of
 from fhir_adapter.mapping.terminology import Terminology, Unknown
 from fhir_adapter.mapping.views import CompiledView, load_view
 from fhir_adapter.mapping.which_count import Verdict, decode_head, own_output, verdict
 from fhir_adapter.study import Study
 
-__all__ = ["DOMAINS", "SHARED_TYPES", "Part", "Plan", "map_partition", "view_names"]
+__all__ = [
+    "DOMAINS",
+    "SHARED_TYPES",
+    "Part",
+    "Plan",
+    "Unresolved",
+    "map_partition",
+    "split",
+    "view_names",
+]
 
 _FHIR_DATE = re.compile(
     r"^(\d{4})(?:-(\d{2})(?:-(\d{2})(?:T\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:\d{2})?)?)?)?$"
@@ -71,7 +81,7 @@ class Plan:
         views: names of the views, sorted.
         key: the site's HMAC key for USUBJID, None when every subject has an identifier.
         candidates: `Patient/id` of the candidates (survivors).
-        survivors: merged patient → surviving patient.
+        people: the patients of the landing: merges, and other names of patients.
         study_keys: `ResearchStudy/id` of the study and its parts.
         concept_dirs: folders of the site's own concept maps.
     """
@@ -80,9 +90,17 @@ class Plan:
     views: tuple[str, ...]
     key: bytes | None = None
     candidates: frozenset[str] = frozenset()
-    survivors: Mapping[str, str] = field(default_factory=dict)
+    people: People = field(default_factory=People)
     study_keys: frozenset[str] = frozenset()
     concept_dirs: tuple[Path, ...] = ()
+
+
+class Unresolved(NamedTuple):
+    """An element whose references lead nowhere: resource type, element, and the form of the reference."""
+
+    resource: str
+    element: str
+    form: str
 
 
 @dataclass
@@ -95,6 +113,7 @@ class Part:
     shared: list[Disposition]
     findings: list[Finding]
     unknown: Counter[Unknown]
+    unresolved: Counter[Unresolved]
 
 
 def view_names(study: Study) -> tuple[str, ...]:
@@ -120,18 +139,36 @@ def _view(name: str) -> CompiledView:
     return load_view(asset("mappings", "views", f"{name}.json"))
 
 
-def _subject_of(raw: RawResource, head: Head, survivors: Mapping[str, str]) -> str | None:
+def _subject_of(raw: RawResource, head: Head | None, people: People) -> str | None:
     """The (surviving) patient that a resource is about."""
-    key = raw.subject or head.patient_key
-    if key is None or not key.startswith("Patient/"):
-        return None
-    return survivors.get(key, key)
+    if raw.subject is not None or head is None:
+        return None if raw.subject is None else people.surviving(raw.subject)
+    if head.resourceType == "Patient":
+        return people.surviving(f"Patient/{head.id}")
+    return next((key for _, reference in head.about if (key := people.find(reference)) is not None), None)
+
+
+def split(resources: Iterable[RawResource], plan: Plan, number: int) -> list[list[RawResource]]:
+    """Partitions of subjects: all that is about one patient, under whatever record, lies in one of them.
+
+    Args:
+        resources: of subjects, in any order.
+        plan: knows the patients.
+        number: how many partitions.
+    """
+    parts: list[list[RawResource]] = [[] for _ in range(number)]
+    for raw in resources:
+        head = None if raw.subject is not None else decode_head(raw.body)
+        subject = _subject_of(raw, head if isinstance(head, Head) else None, plan.people)
+        parts[zlib.crc32((subject or f"{raw.type}/{raw.id}").encode()) % number].append(raw)
+    return parts
 
 
 def _before_views(
     resources: Sequence[RawResource], plan: Plan, read: Collection[str]
-) -> tuple[list[str | None], dict[int, tuple[str, str, str]]]:
-    """Subject of each resource, and why those that no view is run on are not."""
+) -> tuple[list[str | None], dict[int, tuple[str, str, str]], Counter[Unresolved]]:
+    """Subject of each resource; why those that no view is run on are not; references to unknown patients."""
+    astray: Counter[Unresolved] = Counter()
     subjects: list[str | None] = []
     said: dict[int, tuple[str, str, str]] = {}
     for number, raw in enumerate(resources):
@@ -141,7 +178,7 @@ def _before_views(
             else decode_head(raw.body)
         )
         if isinstance(head, Verdict):
-            subject = plan.survivors.get(raw.subject or "", raw.subject)
+            subject = _subject_of(raw, None, plan.people)
             subjects.append(subject)
             if raw.type not in read and head.reason == "shape":
                 said[number] = ("not-needed", "no-view", "")
@@ -150,16 +187,25 @@ def _before_views(
             else:
                 said[number] = (head.outcome, head.reason, head.path)
             continue
-        subject = _subject_of(raw, head, plan.survivors)
+        subject = _subject_of(raw, head, plan.people)
         subjects.append(subject)
+        if raw.type in read and (subject is None or subject not in plan.people.known):
+            astray.update(
+                Unresolved(raw.type, name, reference.form)
+                for name, reference in head.about
+                if reference.form != "none"
+            )
         why = _not_needed(raw, head, subject, plan, read)
         if why is not None:
             said[number] = ("not-needed", why, "")
             continue
+        if raw.type == "Patient" and plan.people.in_a_circle(f"Patient/{raw.id}"):
+            said[number] = ("quarantined", "merged-in-a-circle", "$.link")
+            continue
         found = verdict(head, raw.body, preliminary=plan.study.mapping.preliminary)
         if found is not None:
             said[number] = (found.outcome, found.reason, found.path)
-    return subjects, said
+    return subjects, said, astray
 
 
 def _not_needed(
@@ -170,8 +216,8 @@ def _not_needed(
         return "own-output"
     if raw.type not in read:
         return "no-view"
-    if raw.type == "Patient" and f"Patient/{raw.id}" in plan.survivors:
-        return "merged"
+    if raw.type == "Patient" and f"Patient/{raw.id}" in plan.people.survivors:
+        return None if plan.people.in_a_circle(f"Patient/{raw.id}") else "merged"
     if raw.type in SHARED_TYPES:
         return None
     if subject is None:
@@ -253,6 +299,22 @@ def _bad_values(
                 yield position, "date" if wrong_day else "shape", f"$.{column.path}"
 
 
+def _unresolved(context: Context, plan: Plan) -> Counter[Unresolved]:
+    """References in the columns of the views that lead to nothing that landed, each resource once per element."""
+    found: set[tuple[int, str, str]] = set()
+    for name in plan.views:
+        columns = [column for column in _view(name).columns if column.path.endswith("reference")]
+        for row in context.tables.get(name, ()) if columns else ():
+            for column in columns:
+                value = row[column.name]
+                for reference in value if isinstance(value, list) else [value]:
+                    if reference is not None and not context.leads_somewhere(reference, row.resource):
+                        found.add((row.resource, column.path.removesuffix(".reference"), form_of(reference)))
+    return Counter(
+        Unresolved(context.resources[number].type, element, form) for number, element, form in found
+    )
+
+
 def _number(rows: dict[str, list[dict[str, Any]]]) -> None:
     """Numbers the rows of each subject (`--SEQ`), in an order that does not depend on how they arrived."""
     for domain, found in rows.items():
@@ -286,7 +348,7 @@ def map_partition(resources: Iterable[RawResource], shared: Iterable[RawResource
     common = sorted(shared, key=lambda raw: (raw.type, raw.id, raw.sequence))
     everything = [*own, *common]
     read = {_view(name).resource for name in plan.views}
-    subjects, said = _before_views(everything, plan, read)
+    subjects, said, astray = _before_views(everything, plan, read)
     tables = _tables(everything, said, plan)
     terminology = Terminology(plan.study.mapping.concepts, plan.concept_dirs)
     context = Context(
@@ -325,4 +387,5 @@ def map_partition(resources: Iterable[RawResource], shared: Iterable[RawResource
         shared=dispositions[len(own) :],
         findings=context.findings,
         unknown=terminology.unknown,
+        unresolved=_unresolved(context, plan) + astray,
     )

@@ -6,37 +6,28 @@ What is decoded is small: ResearchSubject, ResearchStudy, Group and Condition.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TypeVar
 
 import msgspec
 
 from fhir_adapter.mapping.domains.context import RawResource
-from fhir_adapter.mapping.references import Head, Reference, key_of
+from fhir_adapter.mapping.references import Head, Identifier, People, Reference, key_of
 from fhir_adapter.mapping.which_count import decode_head, own_output, verdict
 from fhir_adapter.study import Coded, Study
 
 __all__ = ["candidate_subjects", "study_keys"]
 
 
-class _Identifier(msgspec.Struct):
-    system: str | None = None
-    value: str | None = None
-
-
-class _LogicalReference(Reference):
-    identifier: _Identifier | None = None
-
-
 class _Study(msgspec.Struct):
     id: str
-    identifier: list[_Identifier] = []
+    identifier: list[Identifier] = []
     partOf: list[Reference] = []  # noqa: N815 - FHIR's name
 
 
 class _Subject(msgspec.Struct):
     individual: Reference = msgspec.field(default_factory=Reference)
-    study: _LogicalReference = msgspec.field(default_factory=_LogicalReference)
+    study: Reference = msgspec.field(default_factory=Reference)
 
 
 class _Member(msgspec.Struct):
@@ -45,7 +36,7 @@ class _Member(msgspec.Struct):
 
 
 class _Group(msgspec.Struct):
-    identifier: list[_Identifier] = []
+    identifier: list[Identifier] = []
     member: list[_Member] = []
 
 
@@ -59,6 +50,7 @@ class _Concept(msgspec.Struct):
 
 
 class _Condition(msgspec.Struct):
+    subject: Reference | None = None
     code: _Concept = msgspec.field(default_factory=_Concept)
 
 
@@ -76,7 +68,7 @@ def _decode(resources: Iterable[RawResource], type_: str, model: type[T]) -> Ite
             continue
 
 
-def _is(identifiers: Iterable[_Identifier], wanted: Coded) -> bool:
+def _is(identifiers: Iterable[Identifier], wanted: Coded) -> bool:
     return any(item.system == wanted.system and item.value == wanted.value for item in identifiers)
 
 
@@ -97,7 +89,7 @@ def study_keys(resources: Iterable[RawResource], study: Study) -> frozenset[str]
 
 
 def candidate_subjects(
-    resources: Iterable[RawResource], study: Study, survivors: Mapping[str, str] | None = None
+    resources: Iterable[RawResource], study: Study, people: People | None = None
 ) -> set[str]:
     """Patients whose resources the study needs.
 
@@ -105,12 +97,12 @@ def candidate_subjects(
         resources: everything that landed; only ResearchStudy, ResearchSubject, Group, Condition and Patient
             are read.
         study: its `cohort.candidates` says how candidates are found.
-        survivors: merged patient → surviving patient.
+        people: the patients of the landing, for merges, and for references by identifier.
 
     Returns:
         `Patient/id` of each candidate, merged ones under their survivor.
     """
-    merged = survivors or {}
+    known = people or People()
     relevant = [
         raw
         for raw in resources
@@ -126,19 +118,19 @@ def candidate_subjects(
             logical = subject.study.identifier
             named = logical is not None and _is([logical], rule.research_study)
             if (named or key_of(subject.study.reference) in keys) and _counts(raw):
-                found.add(key_of(subject.individual.reference) or raw.subject)
+                found.add(known.find(subject.individual) or raw.subject)
     elif rule.group is not None:
         for raw, group in _decode(relevant, "Group", _Group):
             if _is(group.identifier, rule.group) and _counts(raw):
-                found |= {key_of(member.entity.reference) for member in group.member if not member.inactive}
+                found |= {known.find(member.entity) for member in group.member if not member.inactive}
     elif rule.condition is not None:
         wanted = {tuple(item.split("|", 1)) for item in rule.condition}
         for raw, condition in _decode(relevant, "Condition", _Condition):
             if any((coding.system, coding.code) in wanted for coding in condition.code.coding) and _counts(
                 raw
             ):
-                found.add(raw.subject)
-    return {merged.get(key, key) for key in found if key is not None and key.startswith("Patient/")}
+                found.add(raw.subject or known.find(condition.subject))
+    return {known.surviving(key) for key in found if key is not None and key.startswith("Patient/")}
 
 
 def _counts(raw: RawResource) -> bool:

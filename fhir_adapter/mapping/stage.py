@@ -7,9 +7,8 @@ made from.
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +18,12 @@ import pandas as pd
 from fhir_adapter.accounting import Disposition, Finding
 from fhir_adapter.datasets import conform
 from fhir_adapter.engines.local import map_locally, processes_for
-from fhir_adapter.engines.partition import DOMAINS, SHARED_TYPES, Part, Plan, view_names
+from fhir_adapter.engines.partition import DOMAINS, SHARED_TYPES, Part, Plan, Unresolved, split, view_names
 from fhir_adapter.errors import SourceNotFhir
 from fhir_adapter.mapping.candidates import candidate_subjects, study_keys
 from fhir_adapter.mapping.domains.context import RawResource
-from fhir_adapter.mapping.references import Head, survivors
+from fhir_adapter.mapping.references import Patient, people
 from fhir_adapter.mapping.terminology import Unknown
-from fhir_adapter.mapping.which_count import decode_head
 from fhir_adapter.study import Study
 
 __all__ = ["Mapped", "map_resources"]
@@ -48,6 +46,18 @@ class Mapped:
     findings: list[Finding]
 
 
+def _patients(resources: Iterable[RawResource]) -> Iterator[Patient]:
+    """Who the landed Patients are; of one that cannot be read, its id."""
+    for raw in resources:
+        if raw.type == "Patient":
+            try:
+                found = msgspec.json.decode(raw.body, type=Patient)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                found = Patient()  # the mapping quarantines it, and says why
+            found.id = raw.id
+            yield found
+
+
 def _partition(resources: Sequence[RawResource]) -> tuple[list[RawResource], list[RawResource]]:
     """(resources of subjects, shared resources): what is about nobody is shared by all partitions."""
     own: list[RawResource] = []
@@ -55,25 +65,6 @@ def _partition(resources: Sequence[RawResource]) -> tuple[list[RawResource], lis
     for raw in resources:
         (own if raw.type not in SHARED_TYPES else shared).append(raw)
     return own, shared
-
-
-def _by_subject(
-    resources: Sequence[RawResource], merged: Mapping[str, str], processes: int
-) -> list[list[RawResource]]:
-    """Partitions of about the same size, one or two for each process; all of a patient, merged ones too, in one.
-
-    What names no patient goes to the first: which partition it is in makes no difference.
-    """
-    if processes == 1:
-        return [list(resources)]
-    parts: list[list[RawResource]] = [[] for _ in range(2 * processes)]
-    for raw in resources:
-        patient = f"Patient/{raw.id}" if raw.type == "Patient" else raw.subject
-        if patient is None and isinstance(head := decode_head(raw.body), Head):
-            patient = head.patient_key
-        patient = merged.get(patient, patient) if patient is not None else None
-        parts[zlib.crc32(patient.encode()) % len(parts) if patient is not None else 0].append(raw)
-    return parts
 
 
 def _shared_dispositions(parts: Sequence[Part]) -> list[Disposition]:
@@ -107,6 +98,20 @@ def _unknown_findings(counts: Counter[Unknown]) -> list[Finding]:
             counts.items(),
             key=lambda item: (item[0].concept_map, item[0].system, item[0].code, item[0].display),
         )
+    ]
+
+
+def _unresolved_findings(counts: Counter[Unresolved]) -> list[Finding]:
+    """One finding per element whose references lead nowhere, with their number and without their targets."""
+    return [
+        Finding(
+            code="unresolved-reference",
+            text="references to a resource that did not land",
+            detail=msgspec.json.encode(
+                {"resource": item.resource, "element": item.element, "form": item.form, "count": number}
+            ).decode(),
+        )
+        for item, number in sorted(counts.items())
     ]
 
 
@@ -149,28 +154,27 @@ def map_resources(
         Datasets, subjects, dispositions and findings. The same resources give the same result in any order.
 
     Raises:
-        SourceNotFhir: two patients carry one subject identifier, or merged patients form a circle.
+        SourceNotFhir: two patients carry one subject identifier.
         SiteFileError: a subject has no identifier, and there is no key; or a concept map of the site is wrong.
         StudyFileError: the study names a view or concept map that does not exist.
     """
     landed = list(resources)
-    heads = [decode_head(raw.body) for raw in landed if raw.type == "Patient"]
-    merged = dict(survivors(head for head in heads if isinstance(head, Head)))
-    chosen = candidate_subjects(landed, study, merged)
+    everybody = people(_patients(landed))
+    chosen = candidate_subjects(landed, study, everybody)
     if candidates is not None:
-        chosen &= {merged.get(patient, patient) for patient in candidates}
+        chosen &= {everybody.surviving(patient) for patient in candidates}
     plan = Plan(
         study=study,
         views=view_names(study),
         key=key,
         candidates=frozenset(chosen),
-        survivors=merged,
+        people=everybody,
         study_keys=study_keys(landed, study),
         concept_dirs=tuple(concept_dirs),
     )
     own, shared = _partition(landed)
     processes = processes_for(len(own)) if processes is None else processes
-    parts = map_locally(_by_subject(own, merged, processes), shared, plan, processes=processes)
+    parts = map_locally(split(own, plan, 1 if processes == 1 else 2 * processes), shared, plan, processes=processes)
     subjects = sorted(pair for part in parts for pair in part.subjects)
     _check_identifiers(subjects)
     unknown: Counter[Unknown] = sum((part.unknown for part in parts), Counter())
@@ -179,10 +183,12 @@ def map_resources(
     }
     dispositions = [item for part in parts for item in part.dispositions] + _shared_dispositions(parts)
     findings = [item for part in parts for item in part.findings]
+    unresolved: Counter[Unresolved] = sum((part.unresolved for part in parts), Counter())
     return Mapped(
         datasets=datasets,
         subjects=pd.DataFrame(subjects, columns=["PATKEY", "USUBJID"]),
         dispositions=sorted(dispositions, key=lambda item: (item.sequence, item.type, item.id)),
         findings=sorted(findings, key=lambda item: (item.code, item.usubjid, item.resource, item.detail))
-        + _unknown_findings(unknown),
+        + _unknown_findings(unknown)
+        + _unresolved_findings(unresolved),
     )

@@ -132,6 +132,14 @@ def in_mm(value: Any, unit: str) -> Decimal:
         raise ValueError("value") from None
 
 
+class _Named(msgspec.Struct):
+    id: str | None = None
+
+
+class _Holder(msgspec.Struct):
+    contained: list[_Named] = []
+
+
 @dataclass
 class Context:
     """A partition at work. See the module's docstring."""
@@ -177,6 +185,17 @@ class Context:
         if key.startswith("/"):
             return self.by_id.get(key[1:])
         return self.index.get(key)
+
+    def leads_somewhere(self, reference: str, number: int) -> bool:
+        """Whether a reference of a resource leads to one that landed, or that it contains."""
+        local = contained(reference)
+        if local is None:
+            return self.resolve(reference) is not None
+        try:
+            holder = msgspec.json.decode(self.resources[number].body, type=_Holder)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False
+        return any(item.id == local for item in holder.contained)
 
     def is_contained(self, reference: str | None) -> str | None:
         """The local id of a contained reference."""
