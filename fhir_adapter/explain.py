@@ -1,4 +1,4 @@
-"""From a number of the report to the resources behind it: selection, subjects, rows, rules, measurements, resources.
+"""From a number of the report, or a value of a dataset, to the resources and elements behind it.
 
 A result carries its selector; replaying it gives the rows that were counted. From each row the lineage leads to its
 parents, down to SDTM-like rows, whose SRCREF names the source resources with their versions.
@@ -7,7 +7,7 @@ parents, down to SDTM-like rows, whose SRCREF names the source resources with th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -16,10 +16,12 @@ import pandas as pd
 from fhir_adapter.analysis.selection import replay
 from fhir_adapter.datasets import metadata
 from fhir_adapter.errors import UsageError
+from fhir_adapter.mapping.domains.context import RawResource
+from fhir_adapter.mapping.origins import Element, elements, origin
 from fhir_adapter.results import Result, Results
 from fhir_adapter.study import Study
 
-__all__ = ["Explanation", "Node", "explain", "lines"]
+__all__ = ["Explanation", "Node", "ValueExplanation", "explain", "explain_value", "lines", "value_lines"]
 
 #: Variables that tell what a row says, by dataset, in the order shown.
 _TELLING = {
@@ -54,6 +56,7 @@ class Node(msgspec.Struct, omit_defaults=True):
     view: str = ""
     resources: tuple[str, ...] = ()
     parents: tuple[Node, ...] = ()
+    elements: tuple[Element, ...] = ()
 
 
 class Explanation(msgspec.Struct):
@@ -62,6 +65,22 @@ class Explanation(msgspec.Struct):
     result: Result
     subjects: tuple[str, ...]
     rows: dict[str, tuple[Node, ...]]
+
+
+class ValueExplanation(msgspec.Struct):
+    """A value of a row, where its variable comes from, and the tree of the rows and resources it was made of."""
+
+    dataset: str
+    variable: str
+    usubjid: str
+    seq: int
+    value: str | None
+    origin: str
+    row: Node
+
+
+#: Finds a resource by its reference (`Type/id`, with or without a version); None where it is gone.
+Find = Callable[[str], RawResource | None]
 
 
 def _seq_name(dataset: str) -> str:
@@ -82,7 +101,10 @@ def _says(row: Mapping[str, Any], dataset: str, variable: str) -> dict[str, str]
 class _Tree:
     """Rows by (dataset, subject, sequence) and their parents, made once per explanation."""
 
-    def __init__(self, datasets: Mapping[str, pd.DataFrame], subjects: set[str]) -> None:
+    def __init__(
+        self, datasets: Mapping[str, pd.DataFrame], subjects: set[str], find: Find | None = None
+    ) -> None:
+        self._find = find
         self._rows: dict[tuple[str, str, int], dict[str, Any]] = {}
         for name, frame in datasets.items():
             if name == "LINEAGE":
@@ -110,23 +132,77 @@ class _Tree:
         if not parents and source is not None and pd.notna(source) and pd.notna(row.get("SRCSEQ")):
             parents = [(str(source), int(row["SRCSEQ"]), "source")]
         below = above | {key}
+        copied = str(row["SRCVAR"]) if pd.notna(row.get("SRCVAR")) else ""
         references = row.get("SRCREF")
         view = row.get("SRCVIEW")
+        says = _says(row, dataset, variable)
         return Node(
             dataset=dataset,
             seq=seq,
             role=role,
-            says=_says(row, dataset, variable),
+            says=says,
+            elements=self._elements(dataset, [variable] if variable else list(says), view, references),
             view=str(view) if view is not None and pd.notna(view) else "",
             resources=tuple(str(references).split(" "))
             if references is not None and pd.notna(references)
             else (),
             parents=tuple(
-                self.node(parent, subject, number, how, "", below)
+                # Of a row that was copied or summed, the variable that was; else all that it says.
+                self.node(parent, subject, number, how, copied if parent == source else "", below)
                 for parent, number, how in parents
                 if (parent, subject, number) not in below
             ),
         )
+
+    def _elements(
+        self, dataset: str, variables: list[str], view: Any, references: Any
+    ) -> tuple[Element, ...]:
+        """Elements behind some variables of a row that was mapped; none without resources to look into."""
+        if self._find is None or pd.isna(references) or pd.isna(view):
+            return ()
+        held = [
+            (reference, resource)
+            for reference in str(references).split(" ")
+            if (resource := self._find(reference)) is not None
+        ]
+        views = str(view).split(" ")
+        return tuple(one for variable in variables for one in elements(dataset, variable, views, held))
+
+
+def explain_value(
+    datasets: Mapping[str, pd.DataFrame], find: Find, dataset: str, variable: str, *, subject: str, seq: int
+) -> ValueExplanation:
+    """Follows one value of a row to the resources and elements that it was made of.
+
+    Args:
+        datasets: all datasets of the run, LINEAGE included.
+        find: finds a resource of the run's landing by its reference.
+        dataset: for example `TR` or `ADTR`.
+        variable: of that dataset.
+        subject: USUBJID of the row.
+        seq: its sequence number (`--SEQ` or ASEQ).
+
+    Raises:
+        UsageError: there is no such dataset, variable or row.
+    """
+    frame = datasets.get(dataset)
+    if frame is None or dataset == "LINEAGE":
+        raise UsageError(f"no dataset {dataset}", remedy=f"There are {', '.join(sorted(metadata()))}.")
+    if variable not in frame:
+        raise UsageError(f"{dataset} has no variable {variable}")
+    rows = frame[(frame["USUBJID"] == subject) & (frame[_seq_name(dataset)] == seq)]
+    if len(rows) != 1:
+        raise UsageError(f"{dataset} has no row {seq} of that subject")
+    tree = _Tree(datasets, {subject}, find)
+    node = tree.node(dataset, subject, seq, "selected", variable, frozenset())
+    row = {str(name): item for name, item in rows.iloc[0].items()}
+    value = _says(row, "", variable).get(variable)
+    found = origin(dataset, variable)
+    if found is None:
+        label = "derived from the rows below" if node.parents else "not written down"
+    else:
+        label = f"assigned: {found.assigned}" if found.assigned else "from elements"
+    return ValueExplanation(dataset, variable, subject, seq, value, label, node)
 
 
 def explain(
@@ -175,8 +251,20 @@ def _node_lines(node: Node, depth: int) -> Iterator[str]:
     yield f"{'  ' * depth}{node.role}: {node.dataset} {node.seq}  {says}".rstrip()
     if node.resources:
         yield f"{'  ' * (depth + 1)}from {', '.join(node.resources)}  (view {node.view})"
+    for element in node.elements:
+        values = ", ".join(str(value) for value in element.values)
+        place = f"{element.path} of {element.resource}"
+        yield f"{'  ' * (depth + 1)}{element.variable}: {place} = {values}  ({element.how})"
     for parent in node.parents:
         yield from _node_lines(parent, depth + 1)
+
+
+def value_lines(explanation: ValueExplanation) -> Iterator[str]:
+    """The explanation of a value as text, one line at a time."""
+    value = "missing" if explanation.value is None else explanation.value
+    yield f"{explanation.dataset}.{explanation.variable} = {value}  ({explanation.origin})"
+    yield explanation.usubjid
+    yield from _node_lines(explanation.row, 1)
 
 
 def lines(explanation: Explanation) -> Iterator[str]:

@@ -40,7 +40,7 @@ from fhir_adapter.errors import (
     WriteBackRefused,
 )
 from fhir_adapter.export import render_definition, study_tables
-from fhir_adapter.landing import Landing, LeftOut
+from fhir_adapter.landing import Landed, Landing, LeftOut
 from fhir_adapter.mapping.stage import map_resources
 from fhir_adapter.mapping.views import load_view
 from fhir_adapter.report.render import render_report
@@ -121,6 +121,18 @@ class Run:
     def _landing(self) -> Landing:
         """The landing for reading; the lock is held by whoever started the stage."""
         return Landing.open(self.site.landing_dir, read_only=True)
+
+    @contextmanager
+    def resources(self) -> Iterator[Callable[[str], Landed | None]]:
+        """Finds resources by reference (`Type/id`, with or without a version), as this run saw them."""
+        with self._landing() as landing:
+            sequence = self.manifest.get("landing_sequence")
+
+            def find(reference: str) -> Landed | None:
+                type_, _, rest = reference.partition("/")
+                return landing.get(type_, rest.partition("/")[0], sequence)
+
+            yield find
 
     def datasets(self, names: tuple[str, ...]) -> dict[str, pd.DataFrame]:
         """Datasets that an earlier stage left."""
