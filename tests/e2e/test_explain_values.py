@@ -108,7 +108,7 @@ def made_of(dataset: str, variable: str, element: dict[str, Any], resource: dict
     assert found is not None
     for raw in element["values"]:
         yield str(raw)
-        for target, products in looked_up(raw, found.concept_map):
+        for target, _ in looked_up(raw, found.concept_map):
             yield target
             if variable == "AEBODSYS":
                 yield from (organ for organ, _ in looked_up(target, "system-organ-class"))
@@ -172,6 +172,8 @@ def picked(run: Path, seed: int, count: int) -> Iterator[tuple[str, str, str, in
     choose = random.Random(seed)
     frames = {name: pd.read_parquet(run / "datasets" / f"{name.lower()}.parquet") for name in (*SDTM, *ADAM)}
     filled = [name for name, frame in frames.items() if len(frame)]
+    lineage = pd.read_parquet(run / "datasets" / "lineage.parquet")
+    made = set(zip(lineage["USUBJID"], lineage["DATASET"], lineage["SEQ"], strict=True))
     while count:
         name = choose.choice(filled)
         row = frames[name].iloc[choose.randrange(len(frames[name]))]
@@ -185,7 +187,8 @@ def picked(run: Path, seed: int, count: int) -> Iterator[tuple[str, str, str, in
             ]
         there = [item for item in known if pd.notna(row[item])]
         seq = row["ASEQ" if name in ADAM else f"{name}SEQ"]
-        if there and pd.notna(seq):
+        # A row of an analysis that says that nothing happened (no dose was missed) was made of nothing.
+        if there and pd.notna(seq) and (name in SDTM or (row["USUBJID"], name, seq) in made):
             count -= 1
             yield name, choose.choice(there), str(row["USUBJID"]), int(seq)
 
