@@ -45,12 +45,10 @@ def hospital(folder: Path) -> None:
     for path in sorted(SIX.glob("*.json")):
         for entry in json.loads(path.read_text("utf-8"))["entry"]:
             resource: dict[str, Any] = entry["resource"]
-            if resource["resourceType"] in {"MedicationAdministration", "Medication"}:
-                for name in ("medicationCodeableConcept", "code"):
-                    if "nlotinib" in json.dumps(resource.get(name, {})):
-                        resource[name] = {
-                            "coding": [{"system": "https://hospital.example/drugs", "code": "H-0815"}]
-                        }
+            if resource["resourceType"] == "Medication":
+                resource["code"] = {
+                    "coding": [{"system": "https://hospital.example/drugs", "code": "H-0815"}]
+                }
             lines.append(json.dumps(resource))
     (folder / "resources.ndjson").write_text("\n".join(lines) + "\n", "utf-8")
 
