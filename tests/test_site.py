@@ -189,3 +189,19 @@ def test_client_certificate_stays_with_its_origin() -> None:
     )
     far = site.with_source("https://y.example/r4")
     assert (far.tls.ca_file, far.tls.client_cert, far.tls.client_key) == (Path("ca"), None, None)
+def test_what_is_wrong_in_a_copy_is_said_of_its_original(tmp_path: Path) -> None:
+    """A run folder holds a copy of the settings; the operator has to mend the file that it was made from."""
+    path = tmp_path / "site.yaml"
+    path.write_text("id: x\nsource: {kind: files, path: a}\nsauce: 1\n", encoding="utf-8")
+    with pytest.raises(SiteFileError, match=r"^/etc/hospital\.yaml:3: sauce: unknown field"):
+        load_site(path, name="/etc/hospital.yaml")
+
+
+def test_paths_hold_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A site file that is named relatively gives absolute paths, so that a later stage finds them."""
+    (tmp_path / "site.yaml").write_text(
+        "id: x\nsource: {kind: files, path: a}\nconcept_dirs: [b]\n", encoding="utf-8"
+    )
+    monkeypatch.chdir(tmp_path)
+    site = load_site(Path("site.yaml"))
+    assert (tmp_path / "a", [tmp_path / "b"]) == (site.source.path, site.concept_dirs)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fhir_adapter.assets import asset
-from fhir_adapter.errors import StudyFileError
+from fhir_adapter.errors import SiteFileError, StudyFileError
 from fhir_adapter.mapping.terminology import Terminology, Unknown, load_concept_map
 
 NCIT = "http://ncicb.nci.nih.gov/xml/owl/EVS/Thesaurus.owl"
@@ -95,3 +95,40 @@ def test_shipped_views_name_maps_that_ship(path: Path):
             for tag in column.get("tag", []):
                 if tag["name"] == "fhir-adapter/concept-map":
                     assert asset("mappings", "concepts", f"{tag['value']}.json").is_file()
+
+
+def write_map(folder: Path, name: str, source: str, code: str, target: str) -> None:
+    """A ConceptMap of one code, as a site would add it."""
+    folder.mkdir(exist_ok=True)
+    element = {"code": code, "target": [{"code": target, "equivalence": "equivalent"}]}
+    tree = {
+        "resourceType": "ConceptMap",
+        "status": "active",
+        "group": [{"source": source, "element": [element]}],
+    }
+    (folder / f"{name}.json").write_text(json.dumps(tree), "utf-8")
+
+
+def test_a_map_of_the_site_adds_to_what_ships_and_goes_before_it(tmp_path: Path):
+    """A code of its own becomes known, one that ships gets the site's meaning, all others keep theirs."""
+    write_map(tmp_path / "a", "ecog", "https://hospital.example/ps", "gut", "0")
+    write_map(tmp_path / "b", "ecog", "http://loinc.org", "LA9622-6", "1")
+    plain = Terminology()
+    own = Terminology(None, [tmp_path / "a", tmp_path / "b"])
+
+    def target(terminology: Terminology, system: str, code: str) -> str | None:
+        match = terminology.translate("ecog", [(system, code, None)])
+        return None if match is None else match.target
+
+    assert (None, "0") == tuple(target(one, "https://hospital.example/ps", "gut") for one in (plain, own))
+    assert ("0", "1") == tuple(target(one, "http://loinc.org", "LA9622-6") for one in (plain, own))
+    assert ("1", "1") == tuple(target(one, "http://loinc.org", "LA9623-4") for one in (plain, own))
+
+
+def test_a_map_that_nobody_would_read(tmp_path: Path):
+    """A file with the name of no map, and a folder that is not there, are mistakes of the site file."""
+    write_map(tmp_path / "a", "drugs", "https://hospital.example/drugs", "x", "anlotinib")
+    with pytest.raises(SiteFileError, match=r"drugs\.json: the name of this file is that of no concept map"):
+        Terminology(None, [tmp_path / "a"])
+    with pytest.raises(SiteFileError, match="no such folder of concept maps"):
+        Terminology(None, [tmp_path / "nowhere"])
