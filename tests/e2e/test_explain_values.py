@@ -249,7 +249,7 @@ def test_every_variable_of_the_mapping_has_an_origin() -> None:
     missing = [
         f"{name}.{variable}"
         for name in SDTM
-        for variable in metadata()[name].variables
+        for variable in (item.name for item in metadata()[name].variables)
         if variable not in common and variable != f"{name}SEQ" and origin(name, variable) is None
     ]
     assert [] == missing
