@@ -189,6 +189,8 @@ def test_client_certificate_stays_with_its_origin() -> None:
     )
     far = site.with_source("https://y.example/r4")
     assert (far.tls.ca_file, far.tls.client_cert, far.tls.client_key) == (Path("ca"), None, None)
+
+
 def test_what_is_wrong_in_a_copy_is_said_of_its_original(tmp_path: Path) -> None:
     """A run folder holds a copy of the settings; the operator has to mend the file that it was made from."""
     path = tmp_path / "site.yaml"

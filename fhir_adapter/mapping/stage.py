@@ -174,7 +174,9 @@ def map_resources(
     )
     own, shared = _partition(landed)
     processes = processes_for(len(own)) if processes is None else processes
-    parts = map_locally(split(own, plan, 1 if processes == 1 else 2 * processes), shared, plan, processes=processes)
+    parts = map_locally(
+        split(own, plan, 1 if processes == 1 else 2 * processes), shared, plan, processes=processes
+    )
     subjects = sorted(pair for part in parts for pair in part.subjects)
     _check_identifiers(subjects)
     unknown: Counter[Unknown] = sum((part.unknown for part in parts), Counter())

@@ -377,8 +377,8 @@ class CompiledView:
         resource: the type of resource that it reads.
         columns: its columns in order.
         compiled: whether all expressions are compiled.
-        quick: whether structs and one generated function do the work, about ten times as fast as closures.
-        notes: what is left to fhirpathpy, and about how much slower that is.
+        quick: whether structs and one generated function do the work, about 10 times as fast as closures.
+        notes: what keeps the view from the quick way, and about how much slower that is.
     """
 
     def __init__(self, definition: dict[str, Any], release: str) -> None:
@@ -422,11 +422,15 @@ class CompiledView:
         }
         self._quick = plan(definition, release, constants, self.columns) if self.compiled else None
         self.quick = self._quick is not None
-        self.notes = tuple(
+        notes = [
             f"view {self.name}: {place} is outside the compiled subset and left to fhirpathpy, "
-            "about 20 times slower"
+            "about 30 times slower"
             for place in compiler.slow
-        )
+        ]
+        if self.compiled and not self.quick:
+            what = "more than plain paths, extensions, conditions and loops"
+            notes = [f"view {self.name}: it has {what}, and is about 10 times slower for it"]
+        self.notes = tuple(notes)
 
     def _rows(self, body: bytes) -> list[Row]:
         try:

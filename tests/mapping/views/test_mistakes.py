@@ -174,7 +174,7 @@ def test_beyond_the_subset_another_engine_answers(path: str, body: bytes, expect
     assert result.columns["b"] == [expected]
     assert not made.compiled
     assert made.notes == (
-        "view v: select[1].column[0].path is outside the compiled subset and left to fhirpathpy, about 20 times slower",
+        "view v: select[1].column[0].path is outside the compiled subset and left to fhirpathpy, about 30 times slower",
     )
 
 
