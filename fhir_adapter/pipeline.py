@@ -50,11 +50,22 @@ from fhir_adapter.runlog import RunLog
 from fhir_adapter.site import Site, load_site
 from fhir_adapter.study import Study, load_study
 from fhir_adapter.writeback.build import build_resources, lineage_manifest
+from fhir_adapter.writeback.release import refuse_release
 from fhir_adapter.writeback.submit import plan, retract, submit
 from fhir_adapter.writeback.transport import WriteClient
 from fhir_adapter.yamlfile import open_questions
 
-__all__ = ["STAGES", "Run", "Settings", "new_run", "open_run", "run_all"]
+__all__ = [
+    "STAGES",
+    "Run",
+    "Settings",
+    "identity_key",
+    "new_run",
+    "open_run",
+    "resource_types",
+    "run_all",
+    "with_source",
+]
 
 STAGES = ("pull", "map", "derive", "analyse", "report", "write-back")
 
@@ -158,7 +169,7 @@ class Run:
             candidates = self.study.cohort.candidates.model_dump(exclude_none=True, exclude_defaults=True)
             report = pull(
                 self.site,
-                plan_from_study(candidates, _resource_types(self.study)),
+                plan_from_study(candidates, resource_types(self.study)),
                 landing,
                 full=self.settings.full,
             )
@@ -189,7 +200,7 @@ class Run:
             mapped = map_resources(
                 resources,
                 self.study,
-                key=_identity_key(self.site),
+                key=identity_key(self.site),
                 concept_dirs=self.site.concept_dirs,
             )
             self.manifest["concept_maps"] = _own_maps(self.site)
@@ -310,6 +321,7 @@ class Run:
             resources = self._outputs()
             if mode == "yes":
                 with WriteClient(self.site, _write_url(self.site)) as client:
+                    refuse_release(client)
                     outcome = plan(client, resources)
                     # Before it is sent: a transaction that is refused can be looked at.
                     write_json(self.folder.writeback, {"mode": mode, **outcome.as_data()})
@@ -474,7 +486,7 @@ def _flow(results: Results) -> list[dict[str, Any]]:
     ]
 
 
-def _resource_types(study: Study) -> list[str]:
+def resource_types(study: Study) -> list[str]:
     """Resource types that the study's views read."""
     views = [load_view(asset("mappings", "views", f"{name}.json")) for name in view_names(study)]
     return sorted({view.resource for view in views})
@@ -490,8 +502,13 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _with_source(site: Site, source: str | None) -> Site:
-    """The site with another source: a URL, or a folder of files."""
+def with_source(site: Site, source: str | None) -> Site:
+    """The site with another source: a URL, or a folder of files.
+
+    Raises:
+        UsageError: no such folder.
+        SiteFileError: a URL that is none.
+    """
     if source is None:
         return site
     if not source.startswith(("http://", "https://")) and not Path(source).exists():
@@ -499,8 +516,12 @@ def _with_source(site: Site, source: str | None) -> Site:
     return site.with_source(source)
 
 
-def _identity_key(site: Site) -> bytes | None:
-    """The HMAC key of subject identifiers, if the site has one."""
+def identity_key(site: Site) -> bytes | None:
+    """The HMAC key of subject identifiers, if the site has one.
+
+    Raises:
+        SiteFileError: its file cannot be read, or is too short for a key.
+    """
     if site.identity.key_file is None:
         return None
     try:
@@ -549,7 +570,7 @@ def new_run(study_file: Path, site_file: Path, out: Path, settings: Settings) ->
     """
     study, digest = load_study(study_file)
     _decided(study_file)
-    site = _with_source(load_site(site_file), settings.source)
+    site = with_source(load_site(site_file), settings.source)
     # Absolute, so that a later stage finds the landing from whatever folder it is started in.
     site = site.model_copy(update={"state_dir": site.state_dir.absolute()})
     started = dt.datetime.now(dt.UTC)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Builds and starts the project's HAPI FHIR R4 server; needs Python, a JDK 17 or newer and Maven.
+"""Builds and starts the project's HAPI FHIR server, R4 or R5; needs Python, a JDK 17 or newer and Maven.
 
     docker/hapi/start.py                                           serve until interrupted
+    docker/hapi/start.py --release r5                              the same for FHIR R5
     docker/hapi/start.py -- fhir-adapter demo --server '{base}'    serve while a command runs
 
 The server listens on the loopback interface alone, on a port that the kernel chooses, and keeps its data in
@@ -23,12 +24,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-__all__ = ["HapiError", "Server", "build", "main", "missing_tools"]
+__all__ = ["RELEASES", "HapiError", "Server", "build", "main", "missing_tools"]
 
 SOURCE = Path(__file__).resolve().parent
 REPOSITORY = SOURCE.parent.parent
 HOME = REPOSITORY / ".hapi"
 _MAIN = "fhiradapter.hapi.HapiServer"
+#: FHIR releases that the launcher serves; one server serves one.
+RELEASES = ("r4", "r5")
 
 
 class HapiError(RuntimeError):
@@ -110,6 +113,7 @@ class Server:
         heap: largest Java heap, as the JVM writes it.
         ready_s: seconds until it must be ready.
         properties: more system properties of the launcher, for example `{"hapi.maxPage": "50"}`.
+        release: FHIR release, of `RELEASES`.
 
     Raises:
         HapiError: on entering, when it cannot be built or is not ready in time.
@@ -123,11 +127,14 @@ class Server:
         heap: str = "2g",
         ready_s: float = 300,
         properties: dict[str, str] | None = None,
+        release: str = "r4",
     ) -> None:
         self.base = ""
+        self._release = release
         self._ready_s = ready_s
         settings = {
             "hapi.port": str(port),
+            "hapi.release": release,
             "hapi.data": str(data.resolve()) if data else "",
             **(properties or {}),
         }
@@ -146,7 +153,7 @@ class Server:
         build()
         logs = HOME / "log"
         logs.mkdir(exist_ok=True)
-        self.log = logs / f"hapi-{os.getpid()}.log"
+        self.log = logs / f"hapi-{self._release}-{os.getpid()}.log"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
@@ -200,7 +207,8 @@ class Server:
 
 def main(arguments: list[str] | None = None) -> int:
     """Serves until interrupted, or while a command runs; `{base}` in the command becomes the base URL."""
-    parser = argparse.ArgumentParser(description="Start a HAPI FHIR R4 server on the loopback interface.")
+    parser = argparse.ArgumentParser(description="Start a HAPI FHIR server on the loopback interface.")
+    parser.add_argument("--release", choices=RELEASES, default="r4", help="FHIR release; default: r4")
     parser.add_argument("--port", type=int, default=0, help="TCP port; default: a free one")
     parser.add_argument("--data", type=Path, help="folder of the database; default: in memory")
     parser.add_argument("--heap", default="2g", help="largest Java heap; default: 2g")
@@ -214,7 +222,9 @@ def main(arguments: list[str] | None = None) -> int:
             build()
             return 0
         print("starting HAPI FHIR (the first time, Maven fetches it; that takes minutes)", file=sys.stderr)
-        with Server(port=options.port, data=options.data, heap=options.heap) as server:
+        with Server(
+            port=options.port, data=options.data, heap=options.heap, release=options.release
+        ) as server:
             if options.command:
                 return subprocess.run(
                     [part.replace("{base}", server.base) for part in options.command], check=False

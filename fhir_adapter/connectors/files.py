@@ -21,7 +21,7 @@ from fhir_adapter.connectors.reports import PullReport, Tally
 from fhir_adapter.errors import SourceIncomplete, SourceNotFhir, SourceUnreachable
 from fhir_adapter.site import Site
 
-__all__ = ["pull_files", "source_files"]
+__all__ = ["pull_files", "read_files", "source_files"]
 
 _NDJSON = (".ndjson", ".jsonl")
 _ENDINGS = (*_NDJSON, ".json")
@@ -103,6 +103,19 @@ def _arrivals(path: Path, name: str, limit: int) -> Iterator[Arrival]:
         yield from bundles.document(data, name)
     except ValueError as error:
         raise SourceNotFhir(str(error), where=name, remedy="Bring the file again, whole.") from error
+
+
+def read_files(site: Site) -> Iterator[Arrival]:
+    """Everything that the files of a site hold, in the order of their names; nothing is landed.
+
+    Raises:
+        SourceUnreachable: the folder or a file cannot be read.
+        SourceNotFhir: a file is damaged, cut short, too large, or no FHIR.
+    """
+    place = site.source.path or Path()
+    for path in source_files(place)[0]:
+        name = path.name if place.is_file() else path.relative_to(place).as_posix()
+        yield from _arrivals(path, name, site.max_page_bytes)
 
 
 def pull_files(

@@ -26,6 +26,7 @@ from fhir_adapter.assets import asset
 from fhir_adapter.errors import SiteFileError, StudyFileError
 
 __all__ = [
+    "TARGET_SYSTEM",
     "TEXT_SYSTEM",
     "Coding",
     "ConceptMap",
@@ -40,6 +41,8 @@ Coding = tuple[str | None, str | None, str | None]
 """System, code, display."""
 
 TEXT_SYSTEM = "https://fhir-adapter.org/CodeSystem/text"
+#: The code system that the map of a name translates to is this and the name.
+TARGET_SYSTEM = "https://fhir-adapter.org/CodeSystem/"
 _PROPERTY = "https://fhir-adapter.org/property/"
 _ICD = frozenset({"http://hl7.org/fhir/sid/icd-10", "http://terminology.hl7.org/CodeSystem/icd-o-3"})
 
@@ -85,6 +88,7 @@ class _Element(msgspec.Struct):
 
 class _Group(msgspec.Struct):
     source: str
+    target: str | None = None
     element: list[_Element] = []
 
 
@@ -99,7 +103,12 @@ def normalise(text: str) -> str:
 
 
 class ConceptMap:
-    """One ConceptMap, ready for look-ups."""
+    """One ConceptMap, ready for look-ups.
+
+    Groups that lead to the code system of another map are none of its own, so that one file (a draft of
+    `fhir-adapter check`) may serve several maps. An element without a target is not known yet: that a code has
+    no equivalent is said in so many words, by `unmatched`.
+    """
 
     def __init__(self, name: str, groups: Iterable[_Group]) -> None:
         self.name = name
@@ -107,8 +116,12 @@ class ConceptMap:
         self._folded: dict[tuple[str, str], Match] = {}
         self._anywhere: dict[str, Match] = {}
         for group in groups:
+            if (group.target or "").startswith(TARGET_SYSTEM) and group.target != TARGET_SYSTEM + name:
+                continue
             for element in group.element:
-                target = element.target[0] if element.target else _Target(equivalence="unmatched")
+                if not element.target:
+                    continue
+                target = element.target[0]
                 match = Match(
                     target=None if target.equivalence in {"unmatched", "disjoint"} else target.code,
                     lossy=target.equivalence in {"narrower", "inexact", "specializes"},

@@ -7,6 +7,8 @@ import ca.uhn.fhir.context.FhirContext;
 import ca.uhn.fhir.context.support.IValidationSupport;
 import ca.uhn.fhir.jpa.api.config.JpaStorageSettings;
 import ca.uhn.fhir.jpa.api.dao.IFhirSystemDao;
+import ca.uhn.fhir.jpa.config.r4.JpaR4Config;
+import ca.uhn.fhir.jpa.config.r5.JpaR5Config;
 import ca.uhn.fhir.jpa.provider.IJpaSystemProvider;
 import ca.uhn.fhir.jpa.provider.JpaCapabilityStatementProvider;
 import ca.uhn.fhir.jpa.provider.ValueSetOperationProvider;
@@ -25,13 +27,15 @@ import org.eclipse.jetty.server.ServerConnector;
 import org.springframework.web.context.support.AnnotationConfigWebApplicationContext;
 
 /**
- * A HAPI FHIR R4 server on the loopback interface, for tests and demonstrations with synthetic data.
+ * A HAPI FHIR server, R4 or R5 by {@code -Dhapi.release}, on the loopback interface, for tests and demonstrations
+ * with synthetic data.
  *
  * <p>It prints one line to stdout, {@code READY <base URL>}, once it answers, and ends when its stdin ends: a server
  * whose starter has died, however it died, does not stay behind. Port 0 lets the kernel choose a free port.
  */
 public final class HapiServer {
 
+  private static final String RELEASE = System.getProperty("hapi.release", "r4");
   private static final int PORT = Integer.getInteger("hapi.port", 0);
   private static final int DEFAULT_PAGE = Integer.getInteger("hapi.defaultPage", 20);
   private static final int MAX_PAGE = Integer.getInteger("hapi.maxPage", 1000);
@@ -54,7 +58,7 @@ public final class HapiServer {
 
     AnnotationConfigWebApplicationContext beans = new AnnotationConfigWebApplicationContext();
     beans.setServletContext(context.getServletContext());
-    beans.register(Storage.class);
+    beans.register(jpaConfig(), Storage.class);
     beans.refresh();
 
     ServletHolder holder = new ServletHolder(fhirServlet(beans));
@@ -75,6 +79,15 @@ public final class HapiServer {
     jetty.join();
   }
 
+  /** HAPI's configuration of a release; it brings the FhirContext, the DAOs and the resource providers. */
+  private static Class<?> jpaConfig() {
+    return switch (RELEASE) {
+      case "r4" -> JpaR4Config.class;
+      case "r5" -> JpaR5Config.class;
+      default -> throw new IllegalArgumentException("hapi.release is r4 or r5, not " + RELEASE);
+    };
+  }
+
   private static RestfulServer fhirServlet(AnnotationConfigWebApplicationContext beans) {
     RestfulServer servlet = new RestfulServer(beans.getBean(FhirContext.class));
     IFhirSystemDao<?, ?> system = beans.getBean(IFhirSystemDao.class);
@@ -83,7 +96,7 @@ public final class HapiServer {
     JpaCapabilityStatementProvider capability = new JpaCapabilityStatementProvider(
         servlet, system, beans.getBean(JpaStorageSettings.class),
         beans.getBean(ISearchParamRegistry.class), beans.getBean(IValidationSupport.class));
-    capability.setImplementationDescription("HAPI FHIR R4 with synthetic data");
+    capability.setImplementationDescription("HAPI FHIR " + RELEASE.toUpperCase() + " with synthetic data");
     servlet.setServerConformanceProvider(capability);
     servlet.setDefaultResponseEncoding(EncodingEnum.JSON);
     DatabaseBackedPagingProvider paging = beans.getBean(DatabaseBackedPagingProvider.class);

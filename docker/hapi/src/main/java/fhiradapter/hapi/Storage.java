@@ -8,7 +8,6 @@ import ca.uhn.fhir.jpa.batch2.JpaBatch2Config;
 import ca.uhn.fhir.jpa.binary.api.IBinaryStorageSvc;
 import ca.uhn.fhir.jpa.binstore.DatabaseBinaryContentStorageSvcImpl;
 import ca.uhn.fhir.jpa.config.HapiJpaConfig;
-import ca.uhn.fhir.jpa.config.r4.JpaR4Config;
 import ca.uhn.fhir.jpa.config.util.HapiEntityManagerFactoryUtil;
 import ca.uhn.fhir.jpa.model.config.PartitionSettings;
 import ca.uhn.fhir.jpa.model.config.SubscriptionSettings;
@@ -30,10 +29,10 @@ import org.springframework.context.annotation.Primary;
 import org.springframework.orm.jpa.JpaTransactionManager;
 import org.springframework.orm.jpa.LocalContainerEntityManagerFactoryBean;
 
-/** Storage of the server: HAPI's JPA stack for R4 over an H2 database, in memory unless a folder is named. */
+/** Storage of the server: HAPI's JPA stack of any release over an H2 database, in memory unless a folder is named. */
 @Configuration
 @Import({
-  JpaR4Config.class, HapiJpaConfig.class, ThreadPoolFactoryConfig.class,
+  HapiJpaConfig.class, ThreadPoolFactoryConfig.class,
   SubscriptionSubmitterConfig.class, SubscriptionProcessorConfig.class, SubscriptionChannelConfig.class,
   JpaBatch2Config.class, Batch2JobsConfig.class
 })
