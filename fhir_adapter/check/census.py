@@ -16,7 +16,6 @@ import msgspec
 
 from fhir_adapter.check.report import (
     MAX_CODE,
-    MAX_DISPLAY,
     Blocked,
     TextOnly,
     UnknownCode,
@@ -114,6 +113,7 @@ class _Counter:
         #: (element, system, code, display or text) → resources
         self.codes: Counter[tuple[CodedElement, str, str, str]] = Counter()
         self.wordings: Counter[CodedElement] = Counter()
+        self.words: dict[CodedElement, set[Unknown]] = defaultdict(set)
         #: Names under which the mapping may have counted a row.
         self.names: dict[tuple[CodedElement, str, str, str], Unknown] = {}
         self.dropped = 0
@@ -144,6 +144,7 @@ class _Counter:
             self._add((element, "", "", str(words)), name)
         else:
             self.wordings[element] += 1
+            self.words[element].add(name)
 
 
 def _count_view(
@@ -215,7 +216,7 @@ def _reported(mapped: Mapped | None) -> Counter[Unknown]:
     return told
 
 
-def _rows(found: _Counter, told: Counter[Unknown], blind: bool) -> list[UnknownCode]:
+def _rows(found: _Counter, told: Counter[Unknown], *, blind: bool, texts: bool) -> list[UnknownCode]:
     rows = [
         UnknownCode(
             element=element.element,
@@ -240,7 +241,7 @@ def _rows(found: _Counter, told: Counter[Unknown], blind: bool) -> list[UnknownC
                     variable="",
                     system=plain(name.system, MAX_CODE),
                     code=plain(name.code, MAX_CODE),
-                    display=plain(name.display, MAX_DISPLAY),
+                    display=plain(name.display) if texts else "",  # it may be a text
                     count=number,
                     reported=True,
                 )
@@ -285,9 +286,12 @@ def take_census(
     for item in views:
         type_ = item.view.resource
         selected[type_] |= _count_view(item, of_type[type_], terminology, found)
-    census.unknown = _rows(found, _reported(census.mapped), blind=census.mapped is None)
+    told = _reported(census.mapped)
+    census.unknown = _rows(found, told, blind=census.mapped is None, texts=texts)
     census.text_only = [
-        TextOnly(element.element, element.concept_map, number)
+        TextOnly(
+            element.element, element.concept_map, number, not told.keys().isdisjoint(found.words[element])
+        )
         for element, number in sorted(found.wordings.items(), key=lambda pair: (-pair[1], pair[0].element))
     ]
     census.unselected = _unselected(views, of_type, selected)

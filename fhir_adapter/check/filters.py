@@ -42,9 +42,7 @@ class Wanted(msgspec.Struct, frozen=True):
 def filters_of(views: Sequence[StudyView], study: Study) -> list[Wanted]:
     """The filters that a study's own views and maps give: by the codes that views select by, and by drug."""
     types = sorted({item.view.resource for item in views})
-    found = [
-        Wanted(type_, frozenset(codes)) for type_ in types if (codes := selecting_codes(views, type_))
-    ]
+    found = [Wanted(type_, frozenset(codes)) for type_ in types if (codes := selecting_codes(views, type_))]
     if codes := drug_codes(study):
         found += [Wanted(type_, frozenset(codes), "EX") for type_ in types if type_ in _DOSES]
     return found

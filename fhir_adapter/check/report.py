@@ -41,7 +41,7 @@ def plain(text: str, limit: int = MAX_DISPLAY) -> str:
     """A text of a server's as it may be shown: one line, bounded, without control or invisible characters.
 
     Characters of the Unicode categories C (controls, bidirectional marks, surrogates), Zl and Zp become
-    `\\uXXXX`, so that none of them can move a cursor or turn the reading direction.
+    their number in hexadecimal, so that none of them can move a cursor or turn the reading direction.
     """
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
     return "".join(
@@ -109,12 +109,13 @@ class UnknownCode(msgspec.Struct, frozen=True):
 class TextOnly(msgspec.Struct, frozen=True):
     """Resources whose element has a wording and no code, and the map does not know the wording.
 
-    The wording is not shown: free text may name a person.
+    The wording is not shown: free text may name a person. `reported`: a run makes a finding of some of them.
     """
 
     element: str
     concept_map: str
     count: int
+    reported: bool
 
 
 class Unselected(msgspec.Struct, frozen=True):
@@ -203,8 +204,10 @@ class Report(msgspec.Struct):
         """
         if self.blocked:
             return self.blocked[0].status
-        amiss = any(item.reported for item in self.unknown) or any(
-            item.state == "refused" for item in self.needs
+        amiss = (
+            any(item.reported for item in self.unknown)
+            or any(item.reported for item in self.text_only)
+            or any(item.state == "refused" for item in self.needs)
         )
         return 3 if strict and amiss else 0
 

@@ -58,7 +58,7 @@ def _elements(view: CompiledView) -> Iterable[CodedElement]:
         # A wording that a map reads (the display of a performer) may be a name: it is no code and not counted.
         if concept_map is None or not (concept or column.type == "code"):
             continue
-        path = column.path.removesuffix(".code") if concept else column.path
+        path = column.path.removesuffix(".coding.code") if concept else column.path
         yield CodedElement(
             column=base if concept else column.name,
             element=f"{view.resource}.{path}",

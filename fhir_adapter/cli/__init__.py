@@ -13,6 +13,7 @@ import traceback
 import typer
 
 from fhir_adapter import __version__
+from fhir_adapter.cli.check import check
 from fhir_adapter.cli.demo import demo
 from fhir_adapter.cli.explain import explain
 from fhir_adapter.cli.export import export
@@ -51,6 +52,7 @@ def _options(
 
 
 app.command()(demo)
+app.command()(check)
 app.command()(run)
 app.command()(pull)
 app.command("map")(map_)
