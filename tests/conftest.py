@@ -24,7 +24,7 @@ _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 class Hapi:
-    """A HAPI FHIR R4 server with an in-memory database, shared by the whole session: use ids of your own.
+    """A HAPI FHIR server with an in-memory database, shared by the whole session: use ids of your own.
 
     Attributes:
         base: FHIR base URL, without a slash at its end.
@@ -136,14 +136,12 @@ def _lacks(request: pytest.FixtureRequest, what: str) -> None:
     pytest.skip(what)
 
 
-@pytest.fixture(scope="session")
-def hapi(request: pytest.FixtureRequest) -> Iterator[Hapi]:
-    """A real HAPI FHIR server on a free port of the loopback interface; it ends with the session."""
+def _serve(request: pytest.FixtureRequest, release: str) -> Iterator[Hapi]:
     launcher = _launcher()
     if missing := launcher.missing_tools():
         _lacks(request, f"no HAPI FHIR server: {', '.join(missing)} not on the path")
     try:
-        server = launcher.Server().__enter__()
+        server = launcher.Server(release=release).__enter__()
     except launcher.HapiError as error:
         _lacks(request, f"no HAPI FHIR server: {error}")
     client = Hapi(server.base)
@@ -152,6 +150,18 @@ def hapi(request: pytest.FixtureRequest) -> Iterator[Hapi]:
     finally:
         client.close()
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def hapi(request: pytest.FixtureRequest) -> Iterator[Hapi]:
+    """A real HAPI FHIR R4 server on a free port of the loopback interface; it ends with the session."""
+    yield from _serve(request, "r4")
+
+
+@pytest.fixture(scope="session")
+def hapi_r5(request: pytest.FixtureRequest) -> Iterator[Hapi]:
+    """The same for R5; it takes as long to start, so it is asked for by few tests."""
+    yield from _serve(request, "r5")
 
 
 @pytest.fixture(scope="session")
