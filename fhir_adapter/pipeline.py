@@ -62,7 +62,6 @@ __all__ = [
     "identity_key",
     "new_run",
     "open_run",
-    "resource_types",
     "run_all",
     "with_source",
 ]
@@ -169,7 +168,7 @@ class Run:
             candidates = self.study.cohort.candidates.model_dump(exclude_none=True, exclude_defaults=True)
             report = pull(
                 self.site,
-                plan_from_study(candidates, resource_types(self.study)),
+                plan_from_study(candidates, _resource_types(self.study)),
                 landing,
                 full=self.settings.full,
             )
@@ -486,7 +485,7 @@ def _flow(results: Results) -> list[dict[str, Any]]:
     ]
 
 
-def resource_types(study: Study) -> list[str]:
+def _resource_types(study: Study) -> list[str]:
     """Resource types that the study's views read."""
     views = [load_view(asset("mappings", "views", f"{name}.json")) for name in view_names(study)]
     return sorted({view.resource for view in views})

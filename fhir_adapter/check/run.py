@@ -17,7 +17,7 @@ from fhir_adapter.connectors.files import read_files
 from fhir_adapter.connectors.plan import PullPlan, plan_from_study
 from fhir_adapter.errors import AdapterError
 from fhir_adapter.mapping.candidates import candidate_subjects
-from fhir_adapter.pipeline import identity_key, resource_types
+from fhir_adapter.pipeline import identity_key
 from fhir_adapter.site import Site
 from fhir_adapter.study import Study
 from fhir_adapter.writeback.transport import WriteClient
@@ -141,7 +141,7 @@ def check_study(
     report = Report(study.study.id, site.id, site.source.kind, limit=limit)
     views = study_views(study)
     candidates = study.cohort.candidates.model_dump(exclude_none=True, exclude_defaults=True)
-    plan = plan_from_study(candidates, resource_types(study))
+    plan = plan_from_study(candidates, sorted({item.view.resource for item in views}))
     key = identity_key(site)
     wanted = filters_of(views, study)
     without: dict[str, int | None]

@@ -188,22 +188,28 @@ def write_back_needs(statement: Statement) -> list[Need]:
             "all results are written in one transaction, or none",
         ),
     ]
-    conditional = [
-        type_ for type_ in OUTPUT_TYPES if statement.types.get(type_, {}).get("conditionalUpdate") is True
-    ]
     for type_ in OUTPUT_TYPES:
-        entry = statement.types.get(type_, {})
         missing = sorted({"read", "update"} - statement.interactions(type_))
-        if entry.get("updateCreate") is not True:
-            missing.append("updateCreate")
         needs.append(
             Need(
                 "write-back",
-                f"{type_}: read, update, create by update",
+                f"{type_}: read, update",
                 "not stated" if missing else "supported",
-                f"not stated: {', '.join(missing)}" if missing else "it is put under an id of ours",
+                f"not stated: {', '.join(missing)}" if missing else "it is put, and read back",
             )
         )
+    creates = all(statement.types.get(type_, {}).get("updateCreate") is True for type_ in OUTPUT_TYPES)
+    needs.append(
+        Need(
+            "write-back",
+            "create by update",
+            "supported" if creates else "not stated",
+            "results are put under ids of ours; servers of HAPI allow it without stating it",
+        )
+    )
+    conditional = [
+        type_ for type_ in OUTPUT_TYPES if statement.types.get(type_, {}).get("conditionalUpdate") is True
+    ]
     needs.append(
         Need(
             "write-back",

@@ -222,6 +222,8 @@ def test_a_write_back_conflict(tmp_path: Path, adapter: Adapter, httpserver: HTT
 
     def answer(request: Request) -> Response:
         type_, _, id_ = request.path.removeprefix("/fhir/").partition("/")
+        if type_ == "metadata":
+            return Response(json.dumps({"resourceType": "CapabilityStatement", "fhirVersion": "4.0.1"}), 200)
         return Response(json.dumps({"resourceType": type_, "id": id_, "meta": {"versionId": "7"}}), 200)
 
     httpserver.expect_request(re.compile("/fhir/.*"), method="GET").respond_with_handler(answer)
