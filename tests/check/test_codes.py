@@ -166,3 +166,18 @@ def test_what_would_stop_the_mapping_is_the_status(check: Any, server: Any) -> N
     done = check()
     assert 11 == done.status
     assert "site-file" == done.report["blocked"][0]["code"]
+
+
+def test_candidates_by_condition_are_a_code_filter(server: Any, check: Any, study: Path) -> None:
+    """Conditions with the study's codes and without any: what is coded otherwise makes no candidate."""
+    text = study.read_text("utf-8")
+    rule = "research_study: {system: 'urn:test', value: S1}"
+    assert rule in text
+    study.write_text(text.replace(rule, "condition: ['urn:icd|C48']"), "utf-8")
+    for id_, name, code in (("c1", "a", {"coding": [{"system": "urn:icd", "code": "C48"}]}),
+                            ("c2", "b", {"text": "retroperitoneal sarcoma"})):  # fmt: skip
+        server.put("Condition", id_, subject={"reference": f"Patient/{name}"}, code=code)
+    done = check()
+    assert 1 == done.report["subjects"]
+    (found,) = [one for one in done.report["filters"] if one["needed"] is None]
+    assert (1, 2, 1) == (found["codes"], found["without"], found["filtered"])
