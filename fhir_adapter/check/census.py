@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -257,6 +258,7 @@ def take_census(
     study: Study,
     key: bytes | None,
     *,
+    concept_dirs: Iterable[Path] = (),
     texts: bool = False,
 ) -> Census:
     """Counts the codes of some resources.
@@ -266,6 +268,7 @@ def take_census(
         views: the study's.
         study: the study, for its maps, and for the mapping that says what a run would report.
         key: the site's key of pseudonyms, None if it has none.
+        concept_dirs: folders of the site's own concept maps.
         texts: whether wordings without a code are told, bounded and escaped. They may name people.
 
     Returns:
@@ -274,13 +277,13 @@ def take_census(
     landed = list(resources)
     census = Census()
     try:
-        census.mapped = map_resources(landed, study, key=key)
+        census.mapped = map_resources(landed, study, key=key, concept_dirs=concept_dirs)
     except AdapterError as error:
         census.blocked = Blocked.of(error)
     of_type: dict[str, list[Seen]] = defaultdict(list)
     for one in landed:
         of_type[one.type].append(one)
-    terminology = Terminology(study.mapping.concepts)
+    terminology = Terminology(study.mapping.concepts, concept_dirs)
     found = _Counter(texts=texts)
     selected: dict[str, set[int]] = defaultdict(set)
     for item in views:

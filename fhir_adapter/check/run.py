@@ -156,7 +156,7 @@ def check_study(
     _write_back(site, report)
     progress("census")
     report.read = dict(sorted(Counter(one.type for one in resources).items()))
-    census = take_census(resources, views, study, key, texts=texts)
+    census = take_census(resources, views, study, key, concept_dirs=site.concept_dirs, texts=texts)
     report.unknown, report.text_only = census.unknown, census.text_only
     report.unselected = census.unselected
     if census.dropped:
