@@ -378,6 +378,10 @@ class Toxicity(_Model):
         Grouping(id="g5", label="Grade 5", low=5, high=5),
     ]
     term_labels: dict[str, str] = {}
+    organ_classes: dict[str, str] = Field(
+        default={},
+        description="Term (AEDECOD) to system organ class, before what the data or CTCAE's categories say.",
+    )
     by_arm: bool = False
     population: Slug = "safety"
 

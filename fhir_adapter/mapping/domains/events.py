@@ -30,6 +30,8 @@ _GRADES: tuple[tuple[str, bool], ...] = (
     ("grade_severity", True),
 )
 _ENDS = ("resolved_aeb", "resolved_ctcae", "resolved_onconova", "resolved_r5", "resolved_r5_misspelt")
+#: NCIt's code of the seriousness criterion "results in death".
+_DEATH = "C48275"
 #: Causality from the weakest to the strongest.
 _CAUSALITY = ("NOT RELATED", "UNLIKELY", "POSSIBLE", "PROBABLE", "DEFINITE", "RELATED")
 _ACTIONS = (
@@ -110,23 +112,44 @@ def _causality(suspects: list[tuple[bool | None, str | None]]) -> str | None:
     return max(given, key=_CAUSALITY.index) if given else None
 
 
-def _actions(context: Context, row: Row) -> str | None:
-    """The gravest action that was taken; withdrawal from the study is told by its own extension."""
-    if row["discontinued"] is True:
-        return "DRUG WITHDRAWN"
+def _actions(context: Context, row: Row) -> list[str]:
+    """Every action that was taken, from the least to the gravest.
+
+    Having left the study because of the event is told by its own extension and is a withdrawal.
+    """
     codes = row["action_code"] or []
-    found: list[str] = []
+    found: set[str] = set()
     for number, code in enumerate(codes):
         systems = row["action_system"] or []
         system = systems[number] if len(systems) == len(codes) else (systems[0] if systems else None)
         match = context.terminology.translate("action-taken", [(system, code, None)])
-        found += [match.target] if match is not None and match.target is not None else []
+        found |= {match.target} if match is not None and match.target is not None else set()
     if not codes and row["action_text"] is not None:
         values = row["action_text"] if isinstance(row["action_text"], list) else [row["action_text"]]
         for words in values:
             match = context.terminology.translate("action-taken", [], words)
-            found += [match.target] if match is not None and match.target is not None else []
-    return max(found, key=_ACTIONS.index) if found else None
+            found |= {match.target} if match is not None and match.target is not None else set()
+    if row["discontinued"] is True:
+        found.add("DRUG WITHDRAWN")
+    return sorted(found, key=_ACTIONS.index)
+
+
+def _organ_class(context: Context, row: Row, term: str | None) -> str | None:
+    """System organ class: by the study's map, as the data state it, else by CTCAE's category of the term.
+
+    MedDRA's hierarchy is licensed: a class is never made up from a MedDRA code.
+    """
+    if term is None:
+        return None
+    stated = context.study.toxicity.organ_classes.get(term)
+    if stated is not None:
+        return stated
+    for words in (*(row["event_display"] or []), *(row["category_display"] or [])):
+        match = context.terminology.translate("system-organ-class", [], words, count=False)
+        if match is not None and match.target is not None:
+            return match.target
+    match = context.terminology.symbol("system-organ-class", term, count=False)
+    return None if match is None else match.target
 
 
 def _term(context: Context, row: Row) -> tuple[str | None, str | None, str | None]:
@@ -134,8 +157,7 @@ def _term(context: Context, row: Row) -> tuple[str | None, str | None, str | Non
     written = texts(row, "event")
     match = context.translate("adverse-event", row, "event")
     term = written if match is None or match.target is None else match.target
-    organ = None if term is None else context.terminology.symbol("system-organ-class", term, count=False)
-    return written, term, None if organ is None else organ.target
+    return written, term, _organ_class(context, row, term)
 
 
 def adverse_events(context: Context) -> None:
@@ -168,13 +190,15 @@ def adverse_events(context: Context) -> None:
                 row.resource,
             )
         outcome = context.target("adverse-event-outcome", row, "outcome")
-        if (grade == 5 or outcome == "FATAL") and usubjid not in dead:
+        fatal = grade == 5 or outcome == "FATAL"
+        if fatal and usubjid not in dead:
             context.finding(
                 "fatal-event-without-death", "a fatal event of a patient not recorded as dead", row.resource
             )
         serious = context.target("seriousness", row, "seriousness")
         if serious is None and row["criterion_code"]:
             serious = "Y"
+        actions = _actions(context, row)
         context.emit(
             "AE",
             row.view,
@@ -185,8 +209,10 @@ def adverse_events(context: Context) -> None:
             AEBODSYS=organ,
             AETOXGR=grade,
             AESER=serious,
+            AESDTH="Y" if fatal or _DEATH in (row["criterion_code"] or []) else None,
             AEREL=_causality(suspects.get(row.resource, [])),
-            AEACN=_actions(context, row),
+            AEACN=actions[-1] if actions else None,
+            AEACNALL=";".join(actions) or None,
             AEOUT=outcome,
             AESTDTC=date,
             AEENDTC=first(row, *_ENDS),

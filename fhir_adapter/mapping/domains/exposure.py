@@ -17,6 +17,9 @@ from fhir_adapter.mapping.terminology import Match
 
 __all__ = ["Drug", "drug_of", "exposure"]
 
+#: EXADJ of a change that an adverse event was the reason of.
+_ADVERSE_EVENT = "ADVERSE EVENT"
+
 
 class _Coding(msgspec.Struct):
     system: str | None = None
@@ -116,12 +119,57 @@ def _why(row: Row) -> str | None:
     return texts(row, "status_reason") or texts(row, "reason")
 
 
-def _ex(context: Context, row: Row, drug: Drug, usubjid: str, given: str) -> None:
+def _adjustment(context: Context, row: Row) -> str | None:
+    """Kind of the reason in `statusReason`; a term of the adverse event map is an adverse event too."""
+    match = context.translate("adjustment-reason", row, "status_reason", count=False)
+    if match is not None:
+        return match.target
+    event = context.translate("adverse-event", row, "status_reason", count=False)
+    if event is not None and event.target is not None:
+        return _ADVERSE_EVENT
+    # Nothing knows it: counted as an unknown code.
+    return context.target("adjustment-reason", row, "status_reason")
+
+
+def _caused_by_events(context: Context) -> dict[str, list[str]]:
+    """Key of a resource → keys of the adverse events that it stands for.
+
+    R4 lets `reasonReference` of an administration name a Condition, not an AdverseEvent; the two meet in
+    `AdverseEvent.resultingCondition`. The research profile's mitigating action may name the administration.
+    An event that does not count stands for nothing.
+    """
+    found: dict[str, list[str]] = {}
+    for row in context.table("ae_adverse_event"):
+        event = context.keys[row.resource]
+        for reference in (event, *(row["resulting_condition"] or []), *(row["action_reference"] or [])):
+            number = context.resolve(reference)
+            key = key_of(reference) if number is None else context.keys[number]
+            if key is not None and event not in found.setdefault(key, []):
+                found[key].append(event)
+    return found
+
+
+def _events(context: Context, row: Row, caused: Mapping[str, list[str]]) -> list[str]:
+    """Keys of the adverse events that were the reason for what an administration says."""
+    found = list(caused.get(context.keys[row.resource], []))
+    for reference in row.get("reason_reference") or []:
+        number = context.resolve(reference)
+        key = key_of(reference) if number is None else context.keys[number]
+        if key is None:
+            continue
+        # An event that did not land is still the reason; one that landed and does not count is not.
+        told = [key] if number is None and key.startswith("AdverseEvent/") else caused.get(key, [])
+        found += told
+    return list(dict.fromkeys(found))
+
+
+def _ex(
+    context: Context, row: Row, drug: Drug, usubjid: str, given: str, caused: Mapping[str, list[str]]
+) -> None:
     start, end = _dates(row)
     if start is None:
         context.quarantine(row.resource, "no-date", "$.effective", "a dose of a study drug without a date")
         return
-    events = [key for key in map(key_of, row.get("reason_reference") or []) if key is not None]
     route = context.target("route", row, "route") or texts(row, "route")
     context.emit(
         "EX",
@@ -134,7 +182,8 @@ def _ex(context: Context, row: Row, drug: Drug, usubjid: str, given: str) -> Non
         EXROUTE=route,
         EXOCCUR=given,
         EXREASND=_why(row) if given != "Y" else None,
-        EXAEREF=" ".join(events) or None,
+        EXADJ=_adjustment(context, row),
+        EXAEREF=" ".join(_events(context, row, caused)) or None,
         EXSTDTC=start,
         EXENDTC=end,
     )
@@ -149,6 +198,7 @@ def exposure(context: Context) -> None:
     drugs = {drug.concept for drug in context.study.treatment.drugs}
     context.medications = {row.resource: row for row in context.table("ref_medication")}
     administered: set[tuple[str, str | None]] = set()
+    caused = _caused_by_events(context)
     for row in context.table("ex_medication_administration"):
         usubjid = context.subject(row.resource)
         if usubjid is None:
@@ -160,7 +210,7 @@ def exposure(context: Context) -> None:
                 context.dismiss(row.resource, "status")
                 continue
             administered.add((usubjid, drug.concept))
-            _ex(context, row, drug, usubjid, match.target)
+            _ex(context, row, drug, usubjid, match.target, caused)
         elif row["status"] == "not-done":
             context.dismiss(row.resource, "status")
         else:
@@ -172,6 +222,6 @@ def exposure(context: Context) -> None:
         drug = drug_of(context, row, row.resource)
         if drug.concept in drugs and (usubjid, drug.concept) not in administered:
             given = {"on-hold": "H", "stopped": "S"}.get(row["status"], "Y")
-            _ex(context, row, drug, usubjid, given)
+            _ex(context, row, drug, usubjid, given, caused)
         else:
             _cm(context, row, drug, usubjid)
