@@ -22,6 +22,7 @@ __all__ = [
     "Arm",
     "Baseline",
     "BestResponse",
+    "BodySize",
     "Candidates",
     "Characteristic",
     "Coded",
@@ -32,6 +33,7 @@ __all__ = [
     "Drug",
     "Endpoint",
     "Exclusion",
+    "Exposure",
     "Figure",
     "Grouping",
     "Identity",
@@ -155,8 +157,30 @@ class Drug(_Model):
     id: Slug
     label: str
     concept: str = Field(description="EXTRT: the target code in the concept map `drug`.")
-    dose: float | None = Field(default=None, description="Planned dose per administration.")
-    unit: str = ""
+    dose: float | None = Field(default=None, gt=0, description="Planned dose per administration.")
+    unit: str = Field(default="", description="UCUM unit of the planned dose: mg, mg/m2, mg/kg …")
+    days: list[int] = Field(
+        default=[],
+        description="Days of the cycle on which it is planned (1 is the first); without them no dose intensity.",
+    )
+    per_day: int = Field(default=1, ge=1, description="Planned administrations on each of these days.")
+    cycle_length_days: int | None = Field(default=None, ge=1, description="If its cycle is not the study's.")
+    record: Literal["administration", "day"] = Field(
+        default="administration",
+        description="What the dose of one record is: that of the whole record, or, in a record over several days "
+        "(a course of tablets), that of each planned day within it.",
+    )
+
+
+class BodySize(_Model):
+    """Body size for doses by mg/m2 or mg/kg, from SC (WEIGHT, HEIGHT, BSA)."""
+
+    at: Literal["baseline", "dose"] = Field(
+        default="baseline", description="The last value up to the first dose, or up to each dose."
+    )
+    formula: Literal["mosteller", "dubois"] = Field(
+        default="mosteller", description="Body surface area where none is recorded."
+    )
 
 
 class Arm(_Model):
@@ -175,6 +199,11 @@ class Treatment(_Model):
     cycles_from: str | None = Field(
         default=None, description="Drug (id) whose courses count as cycles; else any."
     )
+    body_size: BodySize = BodySize()
+    reduction_tolerance: float = Field(
+        default=0.05, ge=0, lt=1,
+        description="A dose is reduced if it is lower than this share below the planned dose.",
+    )  # fmt: skip
     arms: list[Arm] = []
 
 
@@ -370,7 +399,19 @@ class Toxicity(_Model):
         description="AEREL values that count as related.",
     )
     window_days: int = Field(default=30, description="Emergent: first dose to last dose plus these days.")
-    related_only: bool = True
+    related_only: bool = Field(
+        default=True, description="The tables by term count related events; else all emergent ones."
+    )
+    count_first_day: bool = Field(default=False, description="The day of the first dose is day 1 at risk.")
+    tables: list[Literal["terms", "classes", "grades", "consequences", "onset", "rates", "listing"]] = Field(
+        default=["terms", "classes", "grades", "consequences", "onset", "rates", "listing"],
+        description="Tables that follow the overview.",
+    )
+    thresholds: list[Annotated[int, Field(ge=1, le=5)]] = Field(
+        default=[1, 3], description="Least grades for onset and rates; 1 counts events without a grade too."
+    )
+    listing_min_grade: int = Field(default=3, ge=1, le=5)
+    listing_rows: int = Field(default=500, ge=1, description="The list stops after so many events, and says so.")
     groupings: list[Grouping] = [
         Grouping(id="any", label="Total", low=1, high=5),
         Grouping(id="g1_2", label="Grade 1–2", low=1, high=2),
@@ -384,6 +425,22 @@ class Toxicity(_Model):
     )
     by_arm: bool = False
     population: Slug = "safety"
+
+
+class Exposure(_Model):
+    """The table of exposure by drug."""
+
+    by_drug: bool = Field(default=True, description="Show the table by drug (and by arm, if there are arms).")
+    intensity_levels: list[float] = Field(
+        default=[70, 90, 110], description="Bounds of the groups of relative dose intensity, in %."
+    )
+    population: Slug = "safety"
+
+    @model_validator(mode="after")
+    def _rises(self) -> Exposure:
+        if self.intensity_levels != sorted(set(self.intensity_levels)):
+            raise ValueError("intensity_levels have to rise")
+        return self
 
 
 class Covariate(_Model):
@@ -488,6 +545,7 @@ class Study(_Model):
     endpoints: list[Endpoint] = []
     summaries: list[Summary] = []
     toxicity: Toxicity = Toxicity()
+    exposure: Exposure = Exposure()
     models: list[CoxModel] = []
     sensitivity: list[Sensitivity] = []
     limits: Limits = Limits()

@@ -13,28 +13,52 @@ import pandas as pd
 
 from fhir_adapter.accounting import Finding
 from fhir_adapter.derive.dates import impute_dates, read_dates
+from fhir_adapter.derive.doses import count_cycles, dose_intensity, planned_levels
 from fhir_adapter.derive.numbering import number
-from fhir_adapter.derive.visits import cluster_days
 from fhir_adapter.lineage import Link
-from fhir_adapter.study import Study
+from fhir_adapter.study import Drug, Study
 
-__all__ = ["GIVEN", "adex_lineage", "count_cycles", "exposure_by_drug", "read_exposure"]
+__all__ = ["GIVEN", "adex_lineage", "exposure_by_drug", "read_exposure", "with_levels"]
 
 #: EXOCCUR of records that are exposure: given, and stopped (rules.md, Which resources count).
 GIVEN: Final = ("Y", "S")
 
 _PARAM: Final = {
     "CYCLES": "Cycles given",
+    "CYCCOMP": "Cycles with every planned administration",
     "DOSES": "Administrations given",
+    "PLANNED": "Administrations planned in the cycles given",
+    "UNRECD": "Planned administrations without a record",
     "TDOSE": "Total dose recorded",
+    "DOSEGVN": "Dose given",
+    "DOSEPLN": "Dose planned for the time on treatment",
+    "DINT": "Dose intensity",
+    "RDI": "Relative dose intensity",
+    "LOWLVL": "Lowest dose (% of the planned)",
     "REDUCT": "Dose reductions",
+    "REDUCTAE": "Dose reductions because of an adverse event",
     "INTERR": "Interruptions",
+    "INTERRAE": "Interruptions because of an adverse event",
     "MISSED": "Missed administrations",
+    "MISSEDAE": "Administrations missed because of an adverse event",
     "STOPFL": "Stopped (Y or N)",
     "STOPAE": "Stopped because of an adverse event (Y or N)",
     "STOPRSN": "Reason of the stop",
     "DURD": "Duration of treatment (days)",
 }
+
+#: Which administrations a parameter counts, by EXOCCUR; the others count those that were given.
+_OF_KIND: Final = {
+    "INTERR": ("H",), "INTERRAE": ("H",), "MISSED": ("N",), "MISSEDAE": ("N",), "STOPFL": ("S",),
+    "STOPAE": ("S",), "STOPRSN": ("S",),
+}  # fmt: skip
+#: Parameters that are made of other parameters of the same subject and drug.
+_OF_PARAMETERS: Final = {
+    "CYCCOMP": ("CYCLES", "DOSES"), "PLANNED": ("CYCLES",), "UNRECD": ("PLANNED", "DOSES", "INTERR", "MISSED"),
+    "DOSEPLN": ("CYCLES",), "DINT": ("DOSEGVN", "CYCLES"), "RDI": ("DOSEGVN", "DOSEPLN"),
+    "LOWLVL": ("DOSES",),
+}  # fmt: skip
+_FLAGS: Final = ("STOPFL", "STOPAE")
 
 
 def read_exposure(
@@ -99,40 +123,34 @@ def read_exposure(
     return rows.reset_index(drop=True), findings
 
 
-def count_cycles(rows: pd.DataFrame, by: list[str], cycle_length_days: int) -> pd.Series[Any]:
-    """Number of cycles in the administrations of each group.
+def with_levels(exposure: pd.DataFrame, sc: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Rows of `read_exposure` with the columns of `planned_levels`, IS_REDUCED and OF_EVENT (bool).
 
-    A cycle begins with the first dose that comes at least three quarters of a cycle's length after the
-    beginning of the cycle before: infusions of one day, courses of tablets (14 days of 21) recorded as one or
-    as daily records, and doses on days 1, 8 and 15 all count once per cycle, a delayed cycle too. One record
-    that goes on for longer than a cycle holds a further cycle for each whole cycle's length before its end.
+    IS_REDUCED: a dose below the plan by more than `treatment.reduction_tolerance`, after one that was not, or
+    lower than the one before by as much again. Where the plan does not tell, a dose that is lower than the one
+    before and than the first of the same drug and unit.
+
+    OF_EVENT: the administration says that an adverse event was the reason, by naming the event or by the kind
+    of the reason (EXADJ).
 
     Args:
-        rows: administrations given: ASTDT and AENDT, and the columns of `by`.
-        by: what makes a group: USUBJID, or USUBJID and EXTRT.
-        cycle_length_days: planned length of a cycle.
-
-    Returns:
-        On the values of `by`.
+        exposure: rows of EX of the study's drugs.
+        sc: SC, for body size.
+        study: treatment.
     """
-    groups = rows.groupby(by, sort=True)
-    first = rows["ASTDT"].to_numpy().astype("datetime64[D]").astype(np.int64)
-    last = rows["AENDT"].to_numpy().astype("datetime64[D]").astype(np.int64)
-    held = np.maximum(1, -(-(last - first) // cycle_length_days))
-    group = np.repeat(groups.ngroup().to_numpy(), held)
-    within = np.arange(len(group)) - np.repeat(np.cumsum(held) - held, held)
-    day = np.repeat(first, held) + within * cycle_length_days
-    shortest = -(-3 * cycle_length_days // 4)
-    cycles = pd.Series(cluster_days(group, day, shortest - 1)).groupby(group).max() + 1
-    return pd.Series(cycles.to_numpy(dtype="float64"), index=groups.size().index)
-
-
-def _reduced(given: pd.DataFrame) -> pd.Series[bool]:
-    """Doses that are lower than the one before and than the first of the same drug and unit."""
-    known = given[given["EXDOSE"].notna()].sort_values(["USUBJID", "ASTDT", "EXSEQ"], kind="stable")
+    rows = exposure.join(planned_levels(exposure, sc, study))
+    rows["OF_EVENT"] = rows["EXAEREF"].notna() | rows["EXADJ"].eq("ADVERSE EVENT")
+    known = rows[rows["IS_GIVEN"] & rows["EXDOSE"].notna()]
+    known = known.sort_values(["USUBJID", "EXTRT", "ASTDT", "EXSEQ"], kind="stable")
     doses = known.groupby(["USUBJID", "EXTRT", "EXDOSU"], dropna=False)["EXDOSE"]
     lower = (known["EXDOSE"] < doses.shift(1)) & (known["EXDOSE"] < doses.transform("first"))
-    return lower.reindex(given.index, fill_value=False)
+    tolerance = study.treatment.reduction_tolerance + 1e-9
+    level = known["LEVEL"]
+    before = level.groupby([known["USUBJID"], known["EXTRT"]]).shift(1).fillna(1.0)
+    below = (level < 1 - tolerance) & ((before >= 1 - tolerance) | (before - level > tolerance))
+    reduced = lower.where(level.isna(), below)
+    rows["IS_REDUCED"] = reduced.reindex(rows.index, fill_value=False).astype(bool)
+    return rows
 
 
 def _parameters(rows: pd.DataFrame, by: list[str], cycle_length_days: int) -> pd.DataFrame:
@@ -147,11 +165,16 @@ def _parameters(rows: pd.DataFrame, by: list[str], cycle_length_days: int) -> pd
 
     table["CYCLES"] = count_cycles(given, by, cycle_length_days).reindex(table.index, fill_value=0.0)
     table["DOSES"] = count(given)
-    table["REDUCT"] = count(given[_reduced(given)])
-    table["INTERR"] = count(rows[rows["EXOCCUR"] == "H"])
-    table["MISSED"] = count(rows[rows["EXOCCUR"] == "N"])
+    kinds = {
+        "REDUCT": given[given["IS_REDUCED"]],
+        "INTERR": rows[rows["EXOCCUR"] == "H"],
+        "MISSED": rows[rows["EXOCCUR"] == "N"],
+    }
+    for code, chosen in kinds.items():
+        table[code] = count(chosen)
+        table[f"{code}AE"] = count(chosen[chosen["OF_EVENT"]])
     table["STOPFL"] = count(stops).clip(upper=1)
-    table["STOPAE"] = count(stops[stops["EXAEREF"].notna()]).clip(upper=1)
+    table["STOPAE"] = count(stops[stops["OF_EVENT"]]).clip(upper=1)
     reasons = stops[stops["EXREASND"].notna()].sort_values(["USUBJID", "ASTDT", "EXSEQ"], kind="stable")
     text = reasons.drop_duplicates([*by, "EXREASND"]).groupby(by)["EXREASND"].agg("; ".join)
     table["STOPRSN"] = text.reindex(table.index)
@@ -164,18 +187,48 @@ def _parameters(rows: pd.DataFrame, by: list[str], cycle_length_days: int) -> pd
     return table
 
 
+def _intensities(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """USUBJID, EXTRT, PARAMCD, AVAL, AVALU, REASND: what doses come to against the plan, drug by drug."""
+    parts = []
+    for drug in study.treatment.drugs:
+        own = rows[rows["EXTRT"] == drug.concept]
+        if own.empty:
+            continue
+        table = dose_intensity(own, drug, study)
+        for code, unit in _intensity_parameters(drug):
+            part = pd.DataFrame({"USUBJID": table.index, "EXTRT": drug.concept, "PARAMCD": code})
+            value = table[code].reset_index(drop=True)
+            part["AVAL"], part["AVALU"] = value, unit
+            part["REASND"] = table["WHYNOT"].reset_index(drop=True).where(value.isna(), None)
+            parts.append(part)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _intensity_parameters(drug: Drug) -> list[tuple[str, str | None]]:
+    """Code and unit of what the study plans of a drug: administrations, doses, or both."""
+    counted: list[tuple[str, str | None]] = [("CYCCOMP", None), ("PLANNED", None), ("UNRECD", None)]
+    given: list[tuple[str, str | None]] = [("DOSEGVN", drug.unit), ("DINT", f"{drug.unit}/wk"), ("LOWLVL", "%")]
+    compared: list[tuple[str, str | None]] = [("DOSEPLN", drug.unit), ("RDI", "%")]
+    return [
+        *(counted if drug.days else []),
+        *(given if drug.dose is not None else []),
+        *(compared if drug.days and drug.dose is not None else []),
+    ]
+
+
 def exposure_by_drug(exposure: pd.DataFrame, study: Study, study_id: pd.Series[Any]) -> pd.DataFrame:
     """Rows of ADEX with ASEQ: each parameter for each drug of a subject, and for all drugs (EXTRT null).
 
     CYCLES over all drugs are those of `treatment.cycles_from` if the study names one. Y and N stand in AVALC,
-    with AVAL 1 and 0.
+    with AVAL 1 and 0. What is measured against the plan is for each drug alone; where it is not estimable,
+    AVAL is null and REASND says why.
 
     Args:
-        exposure: rows of `read_exposure`.
+        exposure: rows of `with_levels`.
         study: treatment.
         study_id: on USUBJID, STUDYID.
     """
-    columns = ["STUDYID", "USUBJID", "PARAMCD", "PARAM", "EXTRT", "SRCDOM", "AVAL", "AVALC"]
+    columns = ["STUDYID", "USUBJID", "PARAMCD", "PARAM", "EXTRT", "SRCDOM", "AVAL", "AVALC", "AVALU", "REASND"]
     if exposure.empty:
         return number("ADEX", pd.DataFrame(columns=columns).astype({"AVAL": "float64"}))
     length = study.treatment.cycle_length_days
@@ -186,7 +239,7 @@ def exposure_by_drug(exposure: pd.DataFrame, study: Study, study_id: pd.Series[A
         cycles = by_drug["CYCLES"].reset_index()
         of_source = cycles[cycles["EXTRT"] == source].set_index("USUBJID")["CYCLES"]
         everything["CYCLES"] = of_source.reindex(everything.index, fill_value=0.0)
-    parts = []
+    parts = [_intensities(exposure, study)]
     for table in (by_drug, everything):
         for code in table.columns:
             known = table[table[code].notna()].reset_index()
@@ -196,11 +249,13 @@ def exposure_by_drug(exposure: pd.DataFrame, study: Study, study_id: pd.Series[A
             part = pd.DataFrame({"USUBJID": known["USUBJID"], "PARAMCD": code})
             part["EXTRT"] = known.get("EXTRT")
             part["AVAL"] = np.nan if code == "STOPRSN" else value.astype("float64")
-            part["AVALC"] = value.map({1.0: "Y", 0.0: "N"}) if code in {"STOPFL", "STOPAE"} else None
+            part["AVALC"] = value.map({1.0: "Y", 0.0: "N"}) if code in _FLAGS else None
             if code == "STOPRSN":
                 part["AVALC"] = value
-            parts.append(part.astype({"EXTRT": "object", "AVALC": "object", "AVAL": "float64"}))
-    rows = pd.concat(parts, ignore_index=True)
+            parts.append(part)
+    typed = {"EXTRT": "object", "AVALC": "object", "AVALU": "object", "REASND": "object", "AVAL": "float64"}
+    filled = [part.reindex(columns=["USUBJID", "PARAMCD", *typed]).astype(typed) for part in parts if len(part)]
+    rows = pd.concat(filled, ignore_index=True)
     rows["STUDYID"] = rows["USUBJID"].map(study_id)
     rows["PARAM"] = rows["PARAMCD"].map(_PARAM)
     rows["SRCDOM"] = "EX"
@@ -209,19 +264,36 @@ def exposure_by_drug(exposure: pd.DataFrame, study: Study, study_id: pd.Series[A
 
 
 def adex_lineage(adex: pd.DataFrame, exposure: pd.DataFrame) -> list[Link]:
-    """Links from each row of ADEX to the administrations it was made from."""
-    of_kind = {"INTERR": ("H",), "MISSED": ("N",), "STOPFL": ("S",), "STOPAE": ("S",), "STOPRSN": ("S",)}
+    """Links from each row of ADEX to the administrations, or the other rows of ADEX, that it was made from."""
+    if adex.empty:
+        return []
+    rows = adex[["USUBJID", "PARAMCD", "EXTRT", "ASEQ"]]
+    direct = rows[~rows["PARAMCD"].isin(_OF_PARAMETERS)]
+    kinds = pd.DataFrame(
+        [(code, kind) for code in direct["PARAMCD"].unique() for kind in _OF_KIND.get(code, GIVEN)],
+        columns=["PARAMCD", "EXOCCUR"],
+    )
+    doses = exposure[["USUBJID", "EXTRT", "EXOCCUR", "EXSEQ"]]
+    # A row over all drugs has no EXTRT and joins the administrations of every drug.
+    everything = direct["EXTRT"].isna()
+    joined = [
+        direct[~everything].merge(kinds, on="PARAMCD").merge(doses, on=["USUBJID", "EXTRT", "EXOCCUR"]),
+        direct[everything].drop(columns="EXTRT").merge(kinds, on="PARAMCD").merge(doses, on=["USUBJID", "EXOCCUR"]),
+    ]
     links: list[Link] = []
-    seqs: dict[tuple[str, str], list[tuple[str | None, int]]] = {}
-    for subject, drug, occurrence, seq in exposure[["USUBJID", "EXTRT", "EXOCCUR", "EXSEQ"]].itertuples(
-        index=False
-    ):
-        seqs.setdefault((subject, occurrence), []).append((drug, int(seq)))
-    for subject, code, drug, seq in adex[["USUBJID", "PARAMCD", "EXTRT", "ASEQ"]].itertuples(index=False):
-        for occurrence in of_kind.get(code, GIVEN):
-            links += [
-                (subject, "ADEX", int(seq), "EX", parent, "source")
-                for name, parent in seqs.get((subject, occurrence), [])
-                if drug is None or pd.isna(drug) or name == drug
-            ]
-    return links
+    for table in joined:
+        links += _links(table["USUBJID"], table["ASEQ"], "EX", table["EXSEQ"])
+    made = pd.DataFrame(
+        [(code, part) for code, parts in _OF_PARAMETERS.items() for part in parts], columns=["PARAMCD", "PART"]
+    )
+    derived = rows[rows["PARAMCD"].isin(_OF_PARAMETERS)].merge(made, on="PARAMCD")
+    parts = rows.rename(columns={"PARAMCD": "PART", "ASEQ": "PARTSEQ"})
+    table = derived.merge(parts, on=["USUBJID", "EXTRT", "PART"])
+    return links + _links(table["USUBJID"], table["ASEQ"], "ADEX", table["PARTSEQ"])
+
+
+def _links(subject: pd.Series[Any], seq: pd.Series[Any], parent: str, parents: pd.Series[Any]) -> list[Link]:
+    return [
+        (name, "ADEX", int(own), parent, int(other), "source")
+        for name, own, other in zip(subject, seq, parents, strict=True)
+    ]

@@ -264,6 +264,7 @@ def subject_rows(
             "DTHDTF": subjects["DTHDTF"],
             "DTHFL": subjects["DTHFL"],
             "LSTALVDT": subjects["LSTALVDT"],
+            "RISKEDT": subjects["RISKEDT"],
             "FUPDUR": (end - base).dt.days,
             "CYCLES": given,
             "NASSESS": number,

@@ -15,8 +15,8 @@ import pandas as pd
 from fhir_adapter.accounting import Finding
 from fhir_adapter.cohort import FlowStep, flag_analysis_sets, flow_steps, select_analysed
 from fhir_adapter.datasets import conform, empty, metadata
-from fhir_adapter.derive.adae import adverse_events
-from fhir_adapter.derive.adex import adex_lineage, exposure_by_drug, read_exposure
+from fhir_adapter.derive.adae import actions_of_administrations, adae_lineage, adverse_events, risk_ends
+from fhir_adapter.derive.adex import adex_lineage, exposure_by_drug, read_exposure, with_levels
 from fhir_adapter.derive.adrs import (
     Timing,
     adrs_lineage,
@@ -89,6 +89,7 @@ def derive(sdtm: dict[str, pd.DataFrame], study: Study, *, cutoff: dt.date) -> D
     subjects = subjects.join(contacts)
     exposure, found = read_exposure(cut["EX"], study, subjects["BIRTH"], subjects["LSTWHOLE"], cutoff)
     findings += found
+    exposure = with_levels(exposure, cut["SC"], study)
     subjects, found = add_treatment(subjects, exposure, study)
     findings += found
     deaths, found = read_deaths(subjects, study, subjects["TRTSDT"], subjects["LSTALVDT"], cutoff)
@@ -114,7 +115,9 @@ def derive(sdtm: dict[str, pd.DataFrame], study: Study, *, cutoff: dt.date) -> D
         responses, graded, subjects["STUDYID"], first_progression(visit_rows), subjects["DTHDT"]
     )
     adex = exposure_by_drug(exposure, study, subjects["STUDYID"])
-    adae, found = adverse_events(cut["AE"], study, subjects)
+    subjects["RISKEDT"] = risk_ends(subjects, study, pd.Timestamp(cutoff))
+    acted = actions_of_administrations(exposure)
+    adae, found = adverse_events(cut["AE"], study, subjects, acted)
     findings += found
 
     base_rows = adtr[adtr["ABLFL"].eq("Y")].set_index("USUBJID")["ASEQ"]
@@ -142,7 +145,7 @@ def derive(sdtm: dict[str, pd.DataFrame], study: Study, *, cutoff: dt.date) -> D
         *adrs_lineage(adrs, adtr, graded),
         *adtte_lineage(adtte, facts),
         *adex_lineage(adex, exposure),
-        *_event_links(adae),
+        *adae_lineage(adae, cut["AE"], acted),
         *_subject_links(subjects, adrs),
     ]
     datasets = {name: finish(name, rows) for name, rows in made.items()}
@@ -266,13 +269,6 @@ def _refused(subjects: pd.DataFrame, study: Study) -> pd.Series[bool]:
     if study.study.consent.policy == "required":
         refused |= ~subjects["CONSENT"].eq("permit")
     return refused
-
-
-def _event_links(adae: pd.DataFrame) -> list[Link]:
-    return [
-        (subject, "ADAE", int(seq), "AE", int(parent), "source")
-        for subject, seq, parent in adae[["USUBJID", "ASEQ", "SRCSEQ"]].itertuples(index=False)
-    ]
 
 
 def _subject_links(subjects: pd.DataFrame, adrs: pd.DataFrame) -> list[Link]:

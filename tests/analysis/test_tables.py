@@ -102,7 +102,7 @@ def datasets() -> dict[str, pd.DataFrame]:
     adtte = frame(TIMES, "USUBJID", "AVAL", "CNSR").assign(PARAMCD="PFS")
     adtte["EVNTDESC"] = adtte["CNSR"].map({"0": "Progression"})
     adtte["CNSDTDSC"] = adtte["CNSR"].map({"1": "Last adequate assessment"})
-    adae = frame(EVENTS, "USUBJID", "AEDECOD", "ATOXGR", "AREL", "TRTEMFL", "AOCCIFL")
+    adae = frame(EVENTS, "USUBJID", "AEDECOD", "ATOXGR", "AREL", "TRTEMFL", "AOCC03FL")
     frames = {"ADSL": adsl, "ADTTE": adtte, "ADAE": adae}
     return {name: conform(name, rows) for name, rows in frames.items()} | {"ADRS": empty("ADRS")}
 

@@ -72,7 +72,7 @@ def test_related() -> None:
 
 
 def test_one_record_per_term_at_the_worst_grade() -> None:
-    """AOCCIFL marks the first record at the worst grade of a term among related, emergent events."""
+    """AOCC03FL marks the first record at the worst grade of a term among related, emergent events."""
     common = {"AEDECOD": "Fatigue", "AEREL": "POSSIBLE"}
     found, _ = _events(
         common | {"AETOXGR": 2, "AESTDTC": "2021-01-20"},
@@ -82,7 +82,7 @@ def test_one_record_per_term_at_the_worst_grade() -> None:
         common | {"AETOXGR": 4, "AESTDTC": "2020-02-12"},
         common | {"AEDECOD": "Nausea", "AESTDTC": "2021-02-12"},
     )
-    marked = [(r["AEDECOD"], day(r["ASTDT"])) for r in found if r["AOCCIFL"] == "Y"]
+    marked = [(r["AEDECOD"], day(r["ASTDT"])) for r in found if r["AOCC03FL"] == "Y"]
     assert marked == [("Fatigue", "2021-02-10"), ("Nausea", "2021-02-12")]
 
 
@@ -162,8 +162,11 @@ def test_exposure_by_drug() -> None:
         "DOSES": 4,
         "TDOSE": 40.0,
         "REDUCT": 2,
+        "REDUCTAE": 0,
         "INTERR": 1,
+        "INTERRAE": 0,
         "MISSED": 1,
+        "MISSEDAE": 0,
         "STOPFL": "N",
         "STOPAE": "N",
         "DURD": 64,
@@ -173,8 +176,11 @@ def test_exposure_by_drug() -> None:
         "DOSES": 2,
         "TDOSE": 200.0,
         "REDUCT": 0,
+        "REDUCTAE": 0,
         "INTERR": 0,
+        "INTERRAE": 0,
         "MISSED": 0,
+        "MISSEDAE": 0,
         "STOPFL": "Y",
         "STOPAE": "Y",
         "STOPRSN": "Hypophysitis",

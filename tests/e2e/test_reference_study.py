@@ -233,7 +233,7 @@ def test_each_related_event_arrives_at_its_grade(datasets: dict[str, pd.DataFram
     """Subject, term and worst grade of the 54 related events, and no other."""
     adae = datasets["ADAE"]
     analysed = set(datasets["ADSL"].loc[datasets["ADSL"]["ANALFL"] == "Y", "USUBJID"])
-    worst = adae[(adae["AOCCIFL"] == "Y") & adae["USUBJID"].isin(analysed)]
+    worst = adae[(adae["AOCC03FL"] == "Y") & adae["USUBJID"].isin(analysed)]
     computed = {(r.USUBJID, r.AEDECOD, int(r.ATOXGR)) for r in worst.itertuples()}
     with (DATA / "cohort_ae.csv").open(newline="", encoding="utf-8") as handle:
         expected = {(row["subject"], row["term"], int(row["grade"])) for row in csv.DictReader(handle)}

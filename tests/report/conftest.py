@@ -399,7 +399,7 @@ def _many(number: int) -> dict[str, pd.DataFrame]:
                 "ATOXGR": 1 + (i + k) % 3,
                 "AREL": "Y" if k < 2 else "N",
                 "TRTEMFL": "Y",
-                "AOCCIFL": "Y" if k < 2 else None,
+                "AOCC03FL": "Y" if k < 2 else None,
                 "ASTDT": base + pd.Timedelta(days=20 + k),
             }
             for k in range((i * 3) % 4)
