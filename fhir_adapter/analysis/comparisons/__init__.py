@@ -17,6 +17,7 @@ from .intervals import (
     odds_ratio_wald,
     wilson,
 )
+from .rates import poisson_exact
 from .results import Interval, TestResult
 from .tables import cochran_armitage, likelihood_ratio, linear_by_linear, log_rank, pearson_chi2
 
@@ -39,6 +40,7 @@ __all__ = [
     "odds_ratio_exact",
     "odds_ratio_wald",
     "pearson_chi2",
+    "poisson_exact",
     "wilson",
 ]
 
