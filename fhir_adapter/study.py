@@ -411,7 +411,9 @@ class Toxicity(_Model):
         default=[1, 3], description="Least grades for onset and rates; 1 counts events without a grade too."
     )
     listing_min_grade: int = Field(default=3, ge=1, le=5)
-    listing_rows: int = Field(default=500, ge=1, description="The list stops after so many events, and says so.")
+    listing_rows: int = Field(
+        default=500, ge=1, description="The list stops after so many events, and says so."
+    )
     groupings: list[Grouping] = [
         Grouping(id="any", label="Total", low=1, high=5),
         Grouping(id="g1_2", label="Grade 1–2", low=1, high=2),

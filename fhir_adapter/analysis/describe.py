@@ -33,10 +33,12 @@ def describe(
     divide_by: float = 1.0,
     digits: int = 1,
     unit: str = "",
+    reason: str = "no values",
 ) -> Cell:
     """Describes a variable over the selected rows: one result per statistic, and the cell that shows them.
 
-    Values that are missing are left out and counted in `<id>.missing` when there are any.
+    Values that are missing are left out and counted in `<id>.missing` when there are any; `reason` is why there
+    may be none.
     """
     rows = analysis.rows(dataset, population, condition)
     column = pd.to_numeric(rows[variable])
@@ -54,9 +56,9 @@ def describe(
     ids = []
     for name in _PARTS[form]:
         value = named[name]
-        reason = "" if value is not None else ("no values" if not values else "one value only")
+        why = "" if value is not None else (reason if not values else "one value only")
         ids.append(
-            analysis.add(f"{id_}.{name}", value, name, unit=unit, digits=digits, reason=reason, **selector)
+            analysis.add(f"{id_}.{name}", value, name, unit=unit, digits=digits, reason=why, **selector)
         )
     if missing:
         analysis.add(f"{id_}.missing", missing, "n_missing", unit="n", digits=0, **selector)

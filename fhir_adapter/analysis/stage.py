@@ -9,6 +9,7 @@ import pandas as pd
 from fhir_adapter.analysis.baseline import baseline_table
 from fhir_adapter.analysis.disagreement import disagreement
 from fhir_adapter.analysis.endpoints import endpoints
+from fhir_adapter.analysis.exposure import exposure_table
 from fhir_adapter.analysis.flow import flow
 from fhir_adapter.analysis.models import models
 from fhir_adapter.analysis.published import published
@@ -36,7 +37,8 @@ def analyse(datasets: Mapping[str, pd.DataFrame], study: Study, data_cutoff: str
     results = Results(study=study.study.id, data_cutoff=data_cutoff)
     analysis = Analysis(study, datasets, results)
     for part in (
-        flow, baseline_table, response_tables, disagreement, endpoints, toxicity, summaries, models, published,
+        flow, baseline_table, response_tables, disagreement, endpoints, toxicity, summaries, exposure_table, models,
+        published,
     ):  # fmt: skip
         part(analysis)
     return results

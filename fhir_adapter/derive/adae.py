@@ -28,7 +28,12 @@ _WORST: Final = (
     ("AOCC03FL", "AEDECOD", True),
 )
 #: EXOCCUR of an administration that an event was the reason of → what was done with the drug.
-_ACTION: Final = {"H": "DRUG INTERRUPTED", "N": "DRUG INTERRUPTED", "S": "DRUG WITHDRAWN", "Y": "DOSE REDUCED"}
+_ACTION: Final = {
+    "H": "DRUG INTERRUPTED",
+    "N": "DRUG INTERRUPTED",
+    "S": "DRUG WITHDRAWN",
+    "Y": "DOSE REDUCED",
+}
 #: From the least to the gravest (CDISC's codelist ACN).
 _GRAVITY: Final = (
     "UNKNOWN", "NOT APPLICABLE", "DOSE NOT CHANGED", "DOSE INCREASED", "DRUG INTERRUPTED", "DOSE REDUCED",
@@ -89,7 +94,9 @@ def _all_actions(rows: pd.DataFrame, administrations: pd.DataFrame) -> pd.Series
     if administrations.empty:
         return own
     told = (
-        administrations.groupby(["USUBJID", "KEY"])["ACTION"].agg(lambda found: ";".join(found)).rename("TOLD")
+        administrations.groupby(["USUBJID", "KEY"])["ACTION"]
+        .agg(lambda found: ";".join(found))
+        .rename("TOLD")
     )
     keys = pd.DataFrame({"USUBJID": rows["USUBJID"], "KEY": _keys(rows["SRCREF"])})
     others = keys.join(told, on=["USUBJID", "KEY"])["TOLD"]

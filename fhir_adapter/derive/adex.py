@@ -14,7 +14,7 @@ import pandas as pd
 from fhir_adapter.accounting import Finding
 from fhir_adapter.derive.dates import impute_dates, read_dates
 from fhir_adapter.derive.doses import count_cycles, dose_intensity, planned_levels
-from fhir_adapter.derive.numbering import number
+from fhir_adapter.derive.numbering import none_for_missing, number
 from fhir_adapter.lineage import Link
 from fhir_adapter.study import Drug, Study
 
@@ -199,7 +199,7 @@ def _intensities(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
             part = pd.DataFrame({"USUBJID": table.index, "EXTRT": drug.concept, "PARAMCD": code})
             value = table[code].reset_index(drop=True)
             part["AVAL"], part["AVALU"] = value, unit
-            part["REASND"] = table["WHYNOT"].reset_index(drop=True).where(value.isna(), None)
+            part["REASND"] = none_for_missing(table["WHYNOT"].reset_index(drop=True).where(value.isna()))
             parts.append(part)
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
@@ -207,7 +207,11 @@ def _intensities(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
 def _intensity_parameters(drug: Drug) -> list[tuple[str, str | None]]:
     """Code and unit of what the study plans of a drug: administrations, doses, or both."""
     counted: list[tuple[str, str | None]] = [("CYCCOMP", None), ("PLANNED", None), ("UNRECD", None)]
-    given: list[tuple[str, str | None]] = [("DOSEGVN", drug.unit), ("DINT", f"{drug.unit}/wk"), ("LOWLVL", "%")]
+    given: list[tuple[str, str | None]] = [
+        ("DOSEGVN", drug.unit),
+        ("DINT", f"{drug.unit}/wk"),
+        ("LOWLVL", "%"),
+    ]
     compared: list[tuple[str, str | None]] = [("DOSEPLN", drug.unit), ("RDI", "%")]
     return [
         *(counted if drug.days else []),
@@ -228,7 +232,18 @@ def exposure_by_drug(exposure: pd.DataFrame, study: Study, study_id: pd.Series[A
         study: treatment.
         study_id: on USUBJID, STUDYID.
     """
-    columns = ["STUDYID", "USUBJID", "PARAMCD", "PARAM", "EXTRT", "SRCDOM", "AVAL", "AVALC", "AVALU", "REASND"]
+    columns = [
+        "STUDYID",
+        "USUBJID",
+        "PARAMCD",
+        "PARAM",
+        "EXTRT",
+        "SRCDOM",
+        "AVAL",
+        "AVALC",
+        "AVALU",
+        "REASND",
+    ]
     if exposure.empty:
         return number("ADEX", pd.DataFrame(columns=columns).astype({"AVAL": "float64"}))
     length = study.treatment.cycle_length_days
@@ -254,7 +269,9 @@ def exposure_by_drug(exposure: pd.DataFrame, study: Study, study_id: pd.Series[A
                 part["AVALC"] = value
             parts.append(part)
     typed = {"EXTRT": "object", "AVALC": "object", "AVALU": "object", "REASND": "object", "AVAL": "float64"}
-    filled = [part.reindex(columns=["USUBJID", "PARAMCD", *typed]).astype(typed) for part in parts if len(part)]
+    filled = [
+        part.reindex(columns=["USUBJID", "PARAMCD", *typed]).astype(typed) for part in parts if len(part)
+    ]
     rows = pd.concat(filled, ignore_index=True)
     rows["STUDYID"] = rows["USUBJID"].map(study_id)
     rows["PARAM"] = rows["PARAMCD"].map(_PARAM)
@@ -278,13 +295,17 @@ def adex_lineage(adex: pd.DataFrame, exposure: pd.DataFrame) -> list[Link]:
     everything = direct["EXTRT"].isna()
     joined = [
         direct[~everything].merge(kinds, on="PARAMCD").merge(doses, on=["USUBJID", "EXTRT", "EXOCCUR"]),
-        direct[everything].drop(columns="EXTRT").merge(kinds, on="PARAMCD").merge(doses, on=["USUBJID", "EXOCCUR"]),
+        direct[everything]
+        .drop(columns="EXTRT")
+        .merge(kinds, on="PARAMCD")
+        .merge(doses, on=["USUBJID", "EXOCCUR"]),
     ]
     links: list[Link] = []
     for table in joined:
         links += _links(table["USUBJID"], table["ASEQ"], "EX", table["EXSEQ"])
     made = pd.DataFrame(
-        [(code, part) for code, parts in _OF_PARAMETERS.items() for part in parts], columns=["PARAMCD", "PART"]
+        [(code, part) for code, parts in _OF_PARAMETERS.items() for part in parts],
+        columns=["PARAMCD", "PART"],
     )
     derived = rows[rows["PARAMCD"].isin(_OF_PARAMETERS)].merge(made, on="PARAMCD")
     parts = rows.rename(columns={"PARAMCD": "PART", "ASEQ": "PARTSEQ"})

@@ -73,7 +73,8 @@ def body_surface(weight: pd.Series[Any], height: pd.Series[Any], formula: str) -
             DuBois 1916: 0.007184 * weight^0.425 * height^0.725).
     """
     if formula == "mosteller":
-        return np.sqrt(weight * height / 3600)
+        mosteller: pd.Series[Any] = (weight * height / 3600) ** 0.5
+        return mosteller
     return 0.007184 * weight**0.425 * height**0.725
 
 
@@ -141,7 +142,8 @@ def planned_levels(exposure: pd.DataFrame, sc: pd.DataFrame, study: Study) -> pd
                 body = _body_size(own, sc, size[1:], study.treatment.body_size)[rows]
                 dose[rows] = dose[rows] / body if size[0] == "/" else dose[rows] * body
                 why[rows] = why[rows].mask(
-                    body.isna(), "no body weight on record" if size[1:] == "kg" else "no body surface on record"
+                    body.isna(),
+                    "no body weight on record" if size[1:] == "kg" else "no body surface on record",
                 )
         missing = own["EXDOSE"].isna()
         why = why.mask(missing, "a dose that is not recorded")
@@ -255,7 +257,9 @@ def dose_intensity(exposure: pd.DataFrame, drug: Drug, study: Study) -> pd.DataF
     table.loc[treated, "CYCCOMP"] = (in_cycle >= per_cycle).groupby("USUBJID").sum().astype("float64")
     planned = (cycles * per_cycle).astype("float64")
     table.loc[treated, "PLANNED"] = planned
-    table.loc[treated, "UNRECD"] = (planned - _recorded(exposure, drug, length).reindex(treated)).clip(lower=0)
+    table.loc[treated, "UNRECD"] = (planned - _recorded(exposure, drug, length).reindex(treated)).clip(
+        lower=0
+    )
     if drug.dose is not None:
         plan = drug.dose * per_cycle / length * days
         table.loc[treated, "DOSEPLN"] = plan

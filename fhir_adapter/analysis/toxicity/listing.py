@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -37,7 +38,9 @@ def listing(scope: Scope) -> None:
     rows = [
         _row(scope, event, last)
         for event, last in zip(
-            events.head(settings.listing_rows).to_dict("records"), end_day.head(settings.listing_rows), strict=True
+            events.head(settings.listing_rows).to_dict("records"),
+            end_day.head(settings.listing_rows),
+            strict=True,
         )
     ]
     ungraded = len(scope.rows(both(scope.counted("emergent"), Comparison(variable="ATOXGR", op="is_null"))))
@@ -45,13 +48,20 @@ def listing(scope: Scope) -> None:
     if ungraded:
         notes.append(f"Events without a grade, not in this list: {ungraded}.")
     if len(events) > settings.listing_rows:
-        notes.append(f"The first {settings.listing_rows} of {len(events)} events; all are in the dataset ADAE.")
+        notes.append(
+            f"The first {settings.listing_rows} of {len(events)} events; all are in the dataset ADAE."
+        )
     scope.show(
-        "listing", f"Treatment-emergent adverse events of grade {least} or more", "Subject", _COLUMNS, rows, *notes
+        "listing",
+        f"Treatment-emergent adverse events of grade {least} or more",
+        "Subject",
+        _COLUMNS,
+        rows,
+        *notes,
     )
 
 
-def _row(scope: Scope, event: dict[str, Any], end_day: float) -> Row:
+def _row(scope: Scope, event: Mapping[Hashable, Any], end_day: float) -> Row:
     related = {"Y": "yes", "N": "no"}.get(_text(event["AREL"]), "unknown")
     serious = {"Y": "yes", "N": "no"}.get(_text(event["AESER"]), _NOT_RECORDED)
     actions = _text(event["AEACNALL"]).replace(";", ", ").lower() or _NOT_RECORDED

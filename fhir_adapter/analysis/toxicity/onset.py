@@ -6,6 +6,8 @@ of the study file; `.undated.n` counts subjects whose first such event has no kn
 
 from __future__ import annotations
 
+from typing import Any
+
 from fhir_adapter.analysis.descriptive import describe
 from fhir_adapter.analysis.selection import both, equals
 from fhir_adapter.analysis.toxicity.scope import Scope
@@ -33,8 +35,10 @@ def onset(scope: Scope) -> None:
     """
     thresholds = scope.analysis.study.toxicity.thresholds
     rows = [_row(scope, "any", "Any event", None, 0)]
-    for term in scope.terms:
-        rows.append(_row(scope, scope.term_id(term), scope.label(term), equals("AEDECOD", term), 1))
+    rows += [
+        _row(scope, scope.term_id(term), scope.label(term), equals("AEDECOD", term), 1)
+        for term in scope.terms
+    ]
     heads: list[str] = []
     for grade in thresholds:
         heads += [f"{threshold_label(grade)}, n", f"{threshold_label(grade)}, days, median [range]"]
@@ -62,13 +66,21 @@ def _row(scope: Scope, id_: str, label: str, extra: Condition | None, level: int
         unknown = set(days.loc[days["TTONSET"].isna(), "USUBJID"])
         first = days[~days["USUBJID"].isin(unknown)].groupby("USUBJID")["TTONSET"].min()
         known = describe([float(value) for value in first])
-        selector = {"dataset": "ADAE", "population": scope.population, "variable": "TTONSET"}
+        selector: dict[str, Any] = {"dataset": "ADAE", "population": scope.population, "variable": "TTONSET"}
         dated = both(condition, Comparison(variable="TTONSET", op="not_null"))
         add = scope.analysis.add
         n = add(f"{stem}.n", len(first), "n_first_events", condition=dated, unit="n", digits=0, **selector)
         if unknown:
             missing = both(condition, Comparison(variable="TTONSET", op="is_null"))
-            add(f"{stem}.undated.n", len(unknown), "n_subjects", condition=missing, unit="n", digits=0, **selector)
+            add(
+                f"{stem}.undated.n",
+                len(unknown),
+                "n_subjects",
+                condition=missing,
+                unit="n",
+                digits=0,
+                **selector,
+            )
         reason = "" if len(first) else "nobody had it on a known day"
         parts = {"median": known.median, "min": known.minimum, "max": known.maximum}
         digits = {"median": 1 if known.median is not None and known.median % 1 else 0}

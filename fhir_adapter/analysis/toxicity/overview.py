@@ -47,7 +47,9 @@ def overview(scope: Scope) -> None:
 
     def line(label: str, id_: str, extra: Condition | None, level: int = 0, *, worst: bool = False) -> Row:
         cells = [
-            scope.cell(prefix[kind] + id_, both(scope.worst(0, kind) if worst else scope.counted(kind), extra))
+            scope.cell(
+                prefix[kind] + id_, both(scope.worst(0, kind) if worst else scope.counted(kind), extra)
+            )
             for kind in kinds
         ]
         return Row(label=label, cells=tuple(cells), level=level)
@@ -84,7 +86,9 @@ def overview(scope: Scope) -> None:
                     Comparison(variable="AVAL", op="ge", value=1),
                 ]
             )
-            cell = scope.cell(f"administration.{id_}", both(scope.within, held), dataset="ADEX", variable="AVAL")
+            cell = scope.cell(
+                f"administration.{id_}", both(scope.within, held), dataset="ADEX", variable="AVAL"
+            )
             rows.append(Row(label=label, cells=(cell, Cell("text", text="–")), level=1))
     scope.show(
         "overview",

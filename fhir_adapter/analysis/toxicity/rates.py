@@ -6,6 +6,8 @@ thresholds of the study file; `toxicity.rate.left_out.n`, subjects without a kno
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from fhir_adapter.analysis.comparisons import poisson_exact
@@ -29,8 +31,8 @@ def rates(scope: Scope) -> None:
     """
     settings = scope.analysis.study.toxicity
     subjects = scope.analysis.rows("ADSL", scope.population, scope.within).set_index("USUBJID")
-    whole = (subjects["RISKEDT"] - subjects["TRTSDT"]).dt.days + int(settings.count_first_day)
-    whole = whole.astype("float64")
+    days = (subjects["RISKEDT"] - subjects["TRTSDT"]).dt.days + int(settings.count_first_day)
+    whole = days.astype("float64")
     unknown = int(whole.isna().sum())
     if unknown:
         never = both(
@@ -60,7 +62,7 @@ def rates(scope: Scope) -> None:
 
 
 def _row(
-    scope: Scope, whole: pd.Series[float], id_: str, label: str, extra: Condition | None, level: int
+    scope: Scope, whole: pd.Series[Any], id_: str, label: str, extra: Condition | None, level: int
 ) -> Row:
     cells: list[Cell] = []
     for grade in scope.analysis.study.toxicity.thresholds:
@@ -74,13 +76,19 @@ def _row(
         years = float(first.sum() + free.sum()) / DAYS_PER_YEAR
         rate = poisson_exact(len(first), years)
         dated = both(condition, Comparison(variable="TTONSET", op="not_null"))
-        selector = {
+        selector: dict[str, Any] = {
             "dataset": "ADAE", "population": scope.population, "condition": dated, "variable": "TTONSET",
         }  # fmt: skip
         add = scope.analysis.add
         n = add(f"{stem}.n", len(first), "n_first_events", unit="n", digits=0, **selector)
         time = add(
-            f"{stem}.years", years, "patient_years_at_risk", unit="years", digits=1, method="days / 365.25", **selector
+            f"{stem}.years",
+            years,
+            "patient_years_at_risk",
+            unit="years",
+            digits=1,
+            method="days / 365.25",
+            **selector,
         )
         parts = {"rate": rate.estimate, "lower": rate.lower, "upper": rate.upper}
         ids = tuple(

@@ -82,10 +82,17 @@ class Scope:
         """Rows of ADAE of the population."""
         return self.analysis.rows("ADAE", self.population, condition)
 
-    def cell(self, id_: str, condition: Condition | None, *, dataset: str = "ADAE", variable: str = "AEDECOD") -> Cell:
+    def cell(
+        self, id_: str, condition: Condition | None, *, dataset: str = "ADAE", variable: str = "AEDECOD"
+    ) -> Cell:
         """A count of subjects with its percentage; `id_` follows the stem."""
         ids = self.analysis.count(
-            f"{self.stem}.{id_}", dataset, self.population, condition, denominator=self.total, variable=variable
+            f"{self.stem}.{id_}",
+            dataset,
+            self.population,
+            condition,
+            denominator=self.total,
+            variable=variable,
         )
         return Cell("n_pct", ids)
 
@@ -150,7 +157,9 @@ class Scope:
 
 def _by_frequency(rows: pd.DataFrame, variable: str) -> list[str]:
     frequency = rows.groupby(variable)["USUBJID"].nunique()
-    ordered = sorted(((str(name), int(n)) for name, n in frequency.items()), key=lambda item: (-item[1], item[0]))
+    ordered = sorted(
+        ((str(name), int(n)) for name, n in frequency.items()), key=lambda item: (-item[1], item[0])
+    )
     return [name for name, _ in ordered]
 
 

@@ -20,7 +20,9 @@ __all__ = ["classes", "consequences", "grades", "terms"]
 #: A column: part of the ids, head, condition on ADAE.
 _Column = tuple[str, str, Condition | None]
 _NO_GRADE = Comparison(variable="ATOXGR", op="is_null")
-_CLASSES = "Organ classes as the data, the study or CTCAE's categories state them; a subject counts once in each."
+_CLASSES = (
+    "Organ classes as the data, the study or CTCAE's categories state them; a subject counts once in each."
+)
 
 
 def _without_grade(scope: Scope) -> list[_Column]:
@@ -50,11 +52,15 @@ def _by_class(scope: Scope, columns: Sequence[_Column], at: Callable[[int], Cond
     rows: list[Row] = []
     for organ, terms_ in scope.classes:
         of_class = both(at(1), scope.of_class(organ))
-        cells = [scope.cell(f"{scope.class_id(organ)}.{id_}", both(of_class, part)) for id_, _, part in columns]
+        cells = [
+            scope.cell(f"{scope.class_id(organ)}.{id_}", both(of_class, part)) for id_, _, part in columns
+        ]
         rows.append(Row(label=organ or NOT_STATED, cells=tuple(cells)))
         for term in terms_:
             of_term = both(at(2), equals("AEDECOD", term))
-            cells = [scope.cell(f"{scope.term_id(term)}.{id_}", both(of_term, part)) for id_, _, part in columns]
+            cells = [
+                scope.cell(f"{scope.term_id(term)}.{id_}", both(of_term, part)) for id_, _, part in columns
+            ]
             rows.append(Row(label=scope.label(term), cells=tuple(cells), level=1))
     return rows
 
@@ -111,4 +117,3 @@ def consequences(scope: Scope) -> None:
         _by_class(scope, columns, lambda _level: scope.counted()),
         "Subjects with at least one such event; what is not recorded is not inferred from dates.",
     )
-
