@@ -116,6 +116,16 @@ def _treatment(study: Study, _: Gettext) -> Iterable[str]:
     if treatment.cycles_from is not None:
         drug = next(item.label for item in treatment.drugs if item.id == treatment.cycles_from)
         yield _("Cycles were counted from the courses of {drug}.").format(drug=drug)
+    if study.exposure.by_drug and any(item.days and item.dose is not None for item in treatment.drugs):
+        yield _(
+            "Relative dose intensity is the dose given per week, from the first day of the first cycle to the "
+            "planned end of the last, in percent of the planned one. A dose counts as reduced if it is more than "
+            "{share:g}% below the plan."
+        ).format(share=100 * treatment.reduction_tolerance)
+    if any(item.unit.endswith("/m2") for item in treatment.drugs):
+        yield _("Body surface area, where none is recorded, is by the formula of {name}.").format(
+            name={"mosteller": "Mosteller", "dubois": "DuBois"}[treatment.body_size.formula]
+        )
     if treatment.arms:
         yield _("Arms: {arms}.").format(arms=_listed((arm.label for arm in treatment.arms), _))
 
@@ -244,7 +254,17 @@ def _toxicity(study: Study, _: Gettext) -> Iterable[str]:
         "Related are events with a causality of {values}; absent causality is unknown, not related."
     ).format(values=_listed((value.lower() for value in toxicity.related_values), _))
     if toxicity.related_only:
-        yield _("The table by term counts treatment-related events only.")
+        yield _("The tables by term count treatment-related events only.")
+    yield _(
+        "What was done about an event is what its record, or an administration that names it as the reason, says; "
+        "it was not inferred from dates."
+    )
+    if "rates" in toxicity.tables:
+        yield _(
+            "Exposure-adjusted rates are first events per 100 patient-years (365.25 days) from the first dose to "
+            "the event, else to the end of the emergent window, death, last contact or cut-off, with exact Poisson "
+            "intervals."
+        )
 
 
 def _model(model: CoxModel, study: Study, _: Gettext) -> str:

@@ -1,10 +1,29 @@
-"""SC: performance status, histological grade, and histology recorded as an Observation."""
+"""SC: performance status, histological grade, histology recorded as an Observation, and body size."""
 
 from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Final
 
 from fhir_adapter.mapping.domains.context import Context, Row, first, texts
 
 __all__ = ["characteristics"]
+
+#: LOINC code of a body size → (SCTESTCD, SCTEST, standard unit).
+_BODY: Final = {
+    "29463-7": ("WEIGHT", "Body Weight", "kg"),
+    "3141-9": ("WEIGHT", "Body Weight", "kg"),
+    "8302-2": ("HEIGHT", "Body Height", "cm"),
+    "3137-7": ("HEIGHT", "Body Height", "cm"),
+    "3140-1": ("BSA", "Body Surface Area", "m2"),
+    "8277-6": ("BSA", "Body Surface Area", "m2"),
+}
+#: UCUM units of each standard unit, with what to multiply by.
+_BODY_UNITS: Final = {
+    "kg": {"kg": Decimal(1), "g": Decimal("0.001"), "[lb_av]": Decimal("0.45359237")},
+    "cm": {"cm": Decimal(1), "m": Decimal(100), "mm": Decimal("0.1"), "[in_i]": Decimal("2.54")},
+    "m2": {"m2": Decimal(1)},
+}
 
 
 def _date(row: Row) -> str | None:
@@ -63,8 +82,41 @@ def _histology(context: Context) -> None:
             _emit(context, row, usubjid, "HISTOL", "Histology", texts(row, "morphology"), result)
 
 
+def _body_size(context: Context) -> None:
+    """Rows of body size, if the study plans a drug by it: else nobody needs them, right or wrong."""
+    if not any(drug.unit.endswith(("/m2", "/kg")) for drug in context.study.treatment.drugs):
+        return
+    for row in context.table("sc_body_size"):
+        usubjid = context.subject(row.resource)
+        code = next((code for code in row["code"] or [] if code in _BODY), None)
+        if usubjid is None or code is None or row["value"] is None:
+            continue
+        test, label, standard = _BODY[code]
+        unit = first(row, "unit", "unit_text")
+        factor = _BODY_UNITS[standard].get(unit or "")
+        try:
+            size = None if factor is None else Decimal(str(row["value"])) * factor
+        except InvalidOperation:
+            size = None
+        if size is None or not size.is_finite() or size <= 0:
+            reason = "unit" if factor is None else "out-of-range"
+            context.quarantine(
+                row.resource, reason, "$.valueQuantity", f"a body size that is not in {standard}"
+            )
+            continue
+        text = format(size.normalize(), "f")
+        _emit(context, row, usubjid, test, label, f"{row['value']} {unit}", text, standard)
+
+
 def _emit(
-    context: Context, row: Row, usubjid: str, code: str, test: str, found: str | None, result: str | None
+    context: Context,
+    row: Row,
+    usubjid: str,
+    code: str,
+    test: str,
+    found: str | None,
+    result: str | None,
+    unit: str | None = None,
 ) -> None:
     context.emit(
         "SC",
@@ -76,12 +128,17 @@ def _emit(
         SCORRES=found,
         SCSTRESC=result,
         SCSTRESN=_number(result),
+        SCSTRESU=unit,
         SCDTC=_date(row),
     )
 
 
 def characteristics(context: Context) -> None:
-    """SC rows: ECOG (0 to 5), FNCLCC (1 to 3, X), HISTGRD (another system), HISTOL (histology)."""
+    """SC rows: ECOG (0 to 5), FNCLCC (1 to 3, X), HISTGRD (another system), HISTOL (histology).
+
+    And WEIGHT (kg), HEIGHT (cm), BSA (m2), if the study plans a dose by one of them.
+    """
     _ecog(context)
     _grade(context)
     _histology(context)
+    _body_size(context)
