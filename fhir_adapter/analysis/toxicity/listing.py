@@ -14,6 +14,8 @@ from fhir_adapter.results import Cell, Row
 
 __all__ = ["listing"]
 
+#: By what is shown, so that the order in which events were recorded changes nothing.
+_ORDER = ["USUBJID", "ASTDY", "AEDECOD", "ATOXGR", "AENDT", "AEOUT", "AREL", "AESER", "AEACNALL", "ASEQ"]
 _NOT_RECORDED = "not recorded"
 _COLUMNS = ("Term", "Grade", "Onset day", "End day", "Outcome", "Related", "Serious", "Action with treatment")
 
@@ -27,7 +29,7 @@ def listing(scope: Scope) -> None:
     settings = scope.analysis.study.toxicity
     least = settings.listing_min_grade
     severe = both(scope.counted("emergent"), grades_between(least, 5))
-    events = scope.rows(severe).sort_values(["USUBJID", "ASTDY", "AEDECOD", "ASEQ"], na_position="last")
+    events = scope.rows(severe).sort_values(_ORDER, na_position="last")
     scope.analysis.add(
         f"{scope.stem}.listing.n", len(events), "n_events", dataset="ADAE", population=scope.population,
         condition=severe, variable="AEDECOD", unit="n", digits=0,
