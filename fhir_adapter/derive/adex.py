@@ -9,13 +9,14 @@ import datetime as dt
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from fhir_adapter.accounting import Finding
 from fhir_adapter.derive.dates import impute_dates, read_dates
 from fhir_adapter.derive.doses import count_cycles, dose_intensity, planned_levels
-from fhir_adapter.derive.numbering import none_for_missing, number
-from fhir_adapter.lineage import Link
+from fhir_adapter.derive.numbering import number
+from fhir_adapter.lineage import COLUMNS
 from fhir_adapter.study import Drug, Study
 
 __all__ = ["GIVEN", "adex_lineage", "exposure_by_drug", "read_exposure", "with_levels"]
@@ -187,21 +188,58 @@ def _parameters(rows: pd.DataFrame, by: list[str], cycle_length_days: int) -> pd
     return table
 
 
-def _intensities(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """USUBJID, EXTRT, PARAMCD, AVAL, AVALU, REASND: what doses come to against the plan, drug by drug."""
+_Part = dict[str, npt.NDArray[Any]]
+_PART: Final = ("USUBJID", "EXTRT", "PARAMCD", "AVAL", "AVALC", "AVALU", "REASND")
+
+
+def _part(
+    code: str,
+    subject: npt.NDArray[Any],
+    drug: npt.NDArray[Any] | None,
+    values: pd.Series[Any],
+    unit: str | None = None,
+    reasons: npt.NDArray[Any] | None = None,
+) -> _Part:
+    """Columns of the rows of one parameter; a missing value is a row only where a reason is given with it."""
+    known = values.notna().to_numpy()
+    number = np.full(len(values), np.nan) if code == "STOPRSN" else values.to_numpy(dtype="float64")
+    text = np.full(len(values), None, dtype=object)
+    if code in _FLAGS:
+        text[number == 1] = "Y"
+        text[number == 0] = "N"
+    elif code == "STOPRSN":
+        text[known] = values[known]
+    why = np.full(len(values), None, dtype=object)
+    if reasons is not None:
+        why[~known] = reasons[~known]
+    part: _Part = {
+        "USUBJID": subject,
+        "EXTRT": np.full(len(values), None, dtype=object) if drug is None else drug,
+        "PARAMCD": np.full(len(values), code, dtype=object),
+        "AVAL": number,
+        "AVALC": text,
+        "AVALU": np.full(len(values), unit, dtype=object),
+        "REASND": why,
+    }
+    return part if reasons is not None else {name: column[known] for name, column in part.items()}
+
+
+def _intensities(rows: pd.DataFrame, study: Study) -> list[_Part]:
+    """Rows of what doses come to against the plan, drug by drug."""
     parts = []
     for drug in study.treatment.drugs:
         own = rows[rows["EXTRT"] == drug.concept]
         if own.empty:
             continue
         table = dose_intensity(own, drug, study)
-        for code, unit in _intensity_parameters(drug):
-            part = pd.DataFrame({"USUBJID": table.index, "EXTRT": drug.concept, "PARAMCD": code})
-            value = table[code].reset_index(drop=True)
-            part["AVAL"], part["AVALU"] = value, unit
-            part["REASND"] = none_for_missing(table["WHYNOT"].reset_index(drop=True).where(value.isna()))
-            parts.append(part)
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+        subject = table.index.to_numpy(dtype=object)
+        concept = np.full(len(table), drug.concept, dtype=object)
+        reasons = table["WHYNOT"].to_numpy(dtype=object)
+        parts += [
+            _part(code, subject, concept, table[code], unit, reasons)
+            for code, unit in _intensity_parameters(drug)
+        ]
+    return parts
 
 
 def _intensity_parameters(drug: Drug) -> list[tuple[str, str | None]]:
@@ -254,25 +292,14 @@ def exposure_by_drug(exposure: pd.DataFrame, study: Study, study_id: pd.Series[A
         cycles = by_drug["CYCLES"].reset_index()
         of_source = cycles[cycles["EXTRT"] == source].set_index("USUBJID")["CYCLES"]
         everything["CYCLES"] = of_source.reindex(everything.index, fill_value=0.0)
-    parts = [_intensities(exposure, study)]
+    parts = _intensities(exposure, study)
     for table in (by_drug, everything):
+        subject = table.index.get_level_values("USUBJID").to_numpy(dtype=object)
+        drug = None if table is everything else table.index.get_level_values("EXTRT").to_numpy(dtype=object)
         for code in table.columns:
-            known = table[table[code].notna()].reset_index()
-            if known.empty:
-                continue
-            value = known[code]
-            part = pd.DataFrame({"USUBJID": known["USUBJID"], "PARAMCD": code})
-            part["EXTRT"] = known.get("EXTRT")
-            part["AVAL"] = np.nan if code == "STOPRSN" else value.astype("float64")
-            part["AVALC"] = value.map({1.0: "Y", 0.0: "N"}) if code in _FLAGS else None
-            if code == "STOPRSN":
-                part["AVALC"] = value
-            parts.append(part)
-    typed = {"EXTRT": "object", "AVALC": "object", "AVALU": "object", "REASND": "object", "AVAL": "float64"}
-    filled = [
-        part.reindex(columns=["USUBJID", "PARAMCD", *typed]).astype(typed) for part in parts if len(part)
-    ]
-    rows = pd.concat(filled, ignore_index=True)
+            parts.append(_part(code, subject, drug, table[code]))
+    # One array per column: frames without values in a column are slow to put together.
+    rows = pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in _PART})
     rows["STUDYID"] = rows["USUBJID"].map(study_id)
     rows["PARAM"] = rows["PARAMCD"].map(_PARAM)
     rows["SRCDOM"] = "EX"
@@ -280,41 +307,36 @@ def exposure_by_drug(exposure: pd.DataFrame, study: Study, study_id: pd.Series[A
     return number("ADEX", rows[columns].sort_values(["USUBJID", "PARAMCD", "EXTRT"], na_position="last"))
 
 
-def adex_lineage(adex: pd.DataFrame, exposure: pd.DataFrame) -> list[Link]:
-    """Links from each row of ADEX to the administrations, or the other rows of ADEX, that it was made from."""
-    if adex.empty:
-        return []
+def adex_lineage(adex: pd.DataFrame, exposure: pd.DataFrame) -> pd.DataFrame:
+    """Links from each row of ADEX to the administrations, or the other rows of ADEX, that it was made from.
+
+    Returns:
+        The columns of `lineage.COLUMNS`.
+    """
     rows = adex[["USUBJID", "PARAMCD", "EXTRT", "ASEQ"]]
     direct = rows[~rows["PARAMCD"].isin(_OF_PARAMETERS)]
     kinds = pd.DataFrame(
         [(code, kind) for code in direct["PARAMCD"].unique() for kind in _OF_KIND.get(code, GIVEN)],
         columns=["PARAMCD", "EXOCCUR"],
     )
-    doses = exposure[["USUBJID", "EXTRT", "EXOCCUR", "EXSEQ"]]
+    doses = exposure[["USUBJID", "EXTRT", "EXOCCUR", "EXSEQ"]].rename(columns={"EXSEQ": "PARENTSEQ"})
     # A row over all drugs has no EXTRT and joins the administrations of every drug.
     everything = direct["EXTRT"].isna()
-    joined = [
-        direct[~everything].merge(kinds, on="PARAMCD").merge(doses, on=["USUBJID", "EXTRT", "EXOCCUR"]),
-        direct[everything]
-        .drop(columns="EXTRT")
-        .merge(kinds, on="PARAMCD")
-        .merge(doses, on=["USUBJID", "EXOCCUR"]),
-    ]
-    links: list[Link] = []
-    for table in joined:
-        links += _links(table["USUBJID"], table["ASEQ"], "EX", table["EXSEQ"])
+    of_drug, of_all = direct[~everything], direct[everything].drop(columns="EXTRT")
     made = pd.DataFrame(
         [(code, part) for code, parts in _OF_PARAMETERS.items() for part in parts],
         columns=["PARAMCD", "PART"],
     )
     derived = rows[rows["PARAMCD"].isin(_OF_PARAMETERS)].merge(made, on="PARAMCD")
-    parts = rows.rename(columns={"PARAMCD": "PART", "ASEQ": "PARTSEQ"})
-    table = derived.merge(parts, on=["USUBJID", "EXTRT", "PART"])
-    return links + _links(table["USUBJID"], table["ASEQ"], "ADEX", table["PARTSEQ"])
-
-
-def _links(subject: pd.Series[Any], seq: pd.Series[Any], parent: str, parents: pd.Series[Any]) -> list[Link]:
-    return [
-        (name, "ADEX", int(own), parent, int(other), "source")
-        for name, own, other in zip(subject, seq, parents, strict=True)
+    parts = rows.rename(columns={"PARAMCD": "PART", "ASEQ": "PARENTSEQ"})
+    tables = [
+        of_drug.merge(kinds, on="PARAMCD")
+        .merge(doses, on=["USUBJID", "EXTRT", "EXOCCUR"])
+        .assign(PARENT="EX"),
+        of_all.merge(kinds, on="PARAMCD").merge(doses, on=["USUBJID", "EXOCCUR"]).assign(PARENT="EX"),
+        derived.merge(parts, on=["USUBJID", "EXTRT", "PART"]).assign(PARENT="ADEX"),
     ]
+    links = pd.concat(
+        [table[["USUBJID", "ASEQ", "PARENT", "PARENTSEQ"]] for table in tables], ignore_index=True
+    )
+    return links.rename(columns={"ASEQ": "SEQ"}).assign(DATASET="ADEX", ROLE="source")[list(COLUMNS)]

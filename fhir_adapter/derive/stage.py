@@ -144,10 +144,10 @@ def derive(sdtm: dict[str, pd.DataFrame], study: Study, *, cutoff: dt.date) -> D
         *adtr_lineage(adtr, graded),
         *adrs_lineage(adrs, adtr, graded),
         *adtte_lineage(adtte, facts),
-        *adex_lineage(adex, exposure),
         *adae_lineage(adae, cut["AE"], acted),
         *_subject_links(subjects, adrs),
     ]
+    lineage = lineage_frame(links, adex_lineage(adex, exposure))
     datasets = {name: finish(name, rows) for name, rows in made.items()}
     others = {**cut, **datasets}
     adsl, found = add_characteristics(conform("ADSL", adsl), others, study.baseline.characteristics)
@@ -157,7 +157,7 @@ def derive(sdtm: dict[str, pd.DataFrame], study: Study, *, cutoff: dt.date) -> D
     adsl = adsl.assign(EXCLID=chosen["EXCLID"], ANALFL=chosen["ANALFL"])
     flags = flag_analysis_sets({**others, "ADSL": adsl}, study.analysis_sets)
     adsl = conform("ADSL", adsl.assign(**{name: flags[name] for name in flags.columns}))
-    datasets = {"ADSL": adsl, **datasets, "LINEAGE": conform("LINEAGE", lineage_frame(links))}
+    datasets = {"ADSL": adsl, **datasets, "LINEAGE": conform("LINEAGE", lineage)}
     counts = {"visits-before-baseline": graded.earlier}
     return Derived(datasets, flow_steps(adsl, study.cohort), findings, counts)
 
