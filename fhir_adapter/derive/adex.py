@@ -227,7 +227,7 @@ def _part(
 def _intensities(rows: pd.DataFrame, study: Study) -> list[_Part]:
     """Rows of what doses come to against the plan, drug by drug."""
     parts = []
-    for drug in study.treatment.drugs:
+    for drug in sorted(study.treatment.drugs, key=lambda item: item.concept):
         own = rows[rows["EXTRT"] == drug.concept]
         if own.empty:
             continue
@@ -303,8 +303,8 @@ def exposure_by_drug(exposure: pd.DataFrame, study: Study, study_id: pd.Series[A
     rows["STUDYID"] = rows["USUBJID"].map(study_id)
     rows["PARAM"] = rows["PARAMCD"].map(_PARAM)
     rows["SRCDOM"] = "EX"
-    # Drugs by name, all drugs last.
-    return number("ADEX", rows[columns].sort_values(["USUBJID", "PARAMCD", "EXTRT"], na_position="last"))
+    # Within a parameter of a subject the parts stand in order already: drugs by name, all drugs last.
+    return number("ADEX", rows[columns])
 
 
 def adex_lineage(adex: pd.DataFrame, exposure: pd.DataFrame) -> pd.DataFrame:
@@ -320,9 +320,10 @@ def adex_lineage(adex: pd.DataFrame, exposure: pd.DataFrame) -> pd.DataFrame:
         columns=["PARAMCD", "EXOCCUR"],
     )
     doses = exposure[["USUBJID", "EXTRT", "EXOCCUR", "EXSEQ"]].rename(columns={"EXSEQ": "PARENTSEQ"})
-    # A row over all drugs has no EXTRT and joins the administrations of every drug.
+    # A row over all drugs is made of those of each drug.
     everything = direct["EXTRT"].isna()
     of_drug, of_all = direct[~everything], direct[everything].drop(columns="EXTRT")
+    each = of_drug[["USUBJID", "PARAMCD", "ASEQ"]].rename(columns={"ASEQ": "PARENTSEQ"})
     made = pd.DataFrame(
         [(code, part) for code, parts in _OF_PARAMETERS.items() for part in parts],
         columns=["PARAMCD", "PART"],
@@ -333,7 +334,7 @@ def adex_lineage(adex: pd.DataFrame, exposure: pd.DataFrame) -> pd.DataFrame:
         of_drug.merge(kinds, on="PARAMCD")
         .merge(doses, on=["USUBJID", "EXTRT", "EXOCCUR"])
         .assign(PARENT="EX"),
-        of_all.merge(kinds, on="PARAMCD").merge(doses, on=["USUBJID", "EXOCCUR"]).assign(PARENT="EX"),
+        of_all.merge(each, on=["USUBJID", "PARAMCD"]).assign(PARENT="ADEX"),
         derived.merge(parts, on=["USUBJID", "EXTRT", "PART"]).assign(PARENT="ADEX"),
     ]
     links = pd.concat(
