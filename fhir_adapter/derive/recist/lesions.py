@@ -24,6 +24,7 @@ from fhir_adapter.derive.recist.columns import (
     spread,
     text_of,
 )
+from fhir_adapter.derive.recist.pieces import has_pieces, link_pieces, list_pieces, resolve_sizes
 from fhir_adapter.derive.recist.segments import run_starts
 from fhir_adapter.derive.recist.vocabulary import NODE_NORMAL_BELOW_UM, TOO_SMALL_UM
 
@@ -73,7 +74,8 @@ class Lesions:
     Attributes:
         subjects: USUBJID of each subject code, ascending.
         lesion_link: per lesion the value of TULNKID.
-        lesion_subject: per lesion its subject code; -1 if the subject has no visit.
+        lesion_subject: per lesion its subject code; -1 for a piece of other lesions (`pieces`), which is none
+            of its own.
         lesion_role: per lesion TARGET, NON_TARGET or NEW.
         lesion_nodal: per lesion whether it is a lymph node.
         visit_subject: per visit its subject code; visits are sorted by subject, first scan and last scan.
@@ -85,6 +87,8 @@ class Lesions:
         row_day: per finding the day of the scan.
         row_um: per finding the size of a target or new lesion on its axis in 0.001 mm, -1 if it is none.
         row_state: per finding the state of a non-target or new lesion, NOT_ASSESSED if it is none.
+        pieces_visit: visits at which a target was measured in pieces, so that it counts as assessed.
+        pieces_lesion: the target.
     """
 
     subjects: pd.Index[Any]
@@ -101,6 +105,8 @@ class Lesions:
     row_day: Ints
     row_um: Ints
     row_state: Ints
+    pieces_visit: Ints
+    pieces_lesion: Ints
 
     def lesions_per_subject(self, role: int) -> Ints:
         """Per subject the number of lesions of a role."""
@@ -117,6 +123,8 @@ def read_lesions(tu: pd.DataFrame, tr: pd.DataFrame) -> Lesions:
     """
     require_columns(tu, ("USUBJID", "TULNKID", "TUSTRESC", "NODAL"), "tu")
     require_columns(tr, ("USUBJID", "TRLNKID", "VISIT", "ADT", "TRTESTCD", "TRSTRESN", "TRSTRESC"), "tr")
+    if has_pieces(tu["TULNKID"], tr["TRLNKID"]):
+        tu = list_pieces(tu, tr)
     # Other tests (a reader's own sum, a density) are not findings of RECIST.
     test = spread(tr["TRTESTCD"], lambda value: _TESTS.get(text_of(value), _OTHER_TEST), _OTHER_TEST)
     used = test != _OTHER_TEST
@@ -162,9 +170,18 @@ def read_lesions(tu: pd.DataFrame, tr: pd.DataFrame) -> Lesions:
     axis = np.where(lesion_nodal[row_lesion], _SHORT_AXIS, _LONGEST)
     size = np.where((role != NON_TARGET) & (test == axis), size, -1)
 
+    lesion_link = np.asarray(links, dtype=object)[lesion_key % max(1, len(links))]
+    rows = _Rows(row_visit, row_lesion, day, size, state)
+    none = np.empty(0, dtype=np.int64)
+    pieces_visit, pieces_lesion = none, none
+    if has_pieces(pd.Series(lesion_link, dtype=object)):
+        lesion_subject, rows, pieces_visit, pieces_lesion = _with_pieces(
+            lesion_subject, lesion_link, lesion_role, rows
+        )
+
     return Lesions(
         subjects=subjects,
-        lesion_link=np.asarray(links, dtype=object)[lesion_key % max(1, len(links))],
+        lesion_link=lesion_link,
         lesion_subject=lesion_subject,
         lesion_role=lesion_role,
         lesion_nodal=lesion_nodal,
@@ -172,11 +189,101 @@ def read_lesions(tu: pd.DataFrame, tr: pd.DataFrame) -> Lesions:
         visit_label=np.asarray(labels, dtype=object)[visit_label],
         visit_first=visit_first,
         visit_last=visit_last,
-        row_visit=row_visit,
-        row_lesion=row_lesion,
-        row_day=day,
-        row_um=size,
-        row_state=state,
+        row_visit=rows.visit,
+        row_lesion=rows.lesion,
+        row_day=rows.day,
+        row_um=rows.um,
+        row_state=rows.state,
+        pieces_visit=pieces_visit,
+        pieces_lesion=pieces_lesion,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Findings: visit, lesion, day, size and state of each."""
+
+    visit: Ints
+    lesion: Ints
+    day: Ints
+    um: Ints
+    state: Ints
+
+    def take(self, chosen: Any, **changed: Ints) -> _Rows:
+        """The chosen findings, with some columns changed."""
+        names = ("visit", "lesion", "day", "um", "state")
+        return _Rows(*(changed.get(name, getattr(self, name)[chosen]) for name in names))
+
+    def add(self, more: _Rows) -> _Rows:
+        """These findings and more."""
+        names = ("visit", "lesion", "day", "um", "state")
+        return _Rows(*(np.concatenate([getattr(self, name), getattr(more, name)]) for name in names))
+
+
+def _with_pieces(
+    subject: Ints, link: npt.NDArray[np.object_], role: Ints, rows: _Rows
+) -> tuple[Ints, _Rows, Ints, Ints]:
+    """Counts pieces for the lesions they are of (`pieces`).
+
+    A piece of targets keeps its findings of size, which enter the sum. The findings of a piece of other
+    lesions become findings of these: the sizes of fragments are added up, that of a merged lesion goes to the
+    first of its lesions and the others have none left; each has the state.
+
+    Returns:
+        Per lesion its subject, -1 for a piece; the findings; visits and targets that were measured in pieces.
+    """
+    pieces = link_pieces(subject, link)
+    lesions = len(link)
+    is_piece = pieces.is_piece(lesions)
+    first_visit = np.full(lesions, np.iinfo(np.int64).max, dtype=np.int64)
+    np.minimum.at(first_visit, rows.lesion, rows.visit)
+    sized = np.flatnonzero((role[rows.lesion] == TARGET) & (rows.um >= 0))
+    keep, at, whole = resolve_sizes(
+        pieces, rows.visit[sized], rows.lesion[sized], rows.um[sized], first_visit
+    )
+    um = rows.um.copy()
+    um[sized[~keep]] = -1
+    rows = rows.take(slice(None), um=um)
+    at, whole = at[role[whole] == TARGET], whole[role[whole] == TARGET]
+
+    # What a piece says of lesions that are no targets.
+    for number in range(len(pieces.piece)):
+        part = int(pieces.part[number])
+        while is_piece[part] and role[part] != TARGET:
+            part = int(pieces.part[pieces.piece == part][0])
+        if role[part] == TARGET:
+            continue
+        chosen = np.flatnonzero(rows.lesion == pieces.piece[number])
+        said = rows.take(chosen, lesion=np.full(len(chosen), part, dtype=np.int64))
+        if role[pieces.piece[number]] == TARGET:
+            seen = np.where(said.um > 0, PRESENT, np.where(said.um == 0, ABSENT, NOT_ASSESSED))
+            said = said.take(slice(None), state=seen, um=np.full(len(chosen), -1, dtype=np.int64))
+        elif not pieces.merged[number]:
+            fragments = pieces.piece[(pieces.part == pieces.part[number]) & ~pieces.merged]
+            said = said.take(slice(None), um=_fragment_sums(rows, fragments)[chosen])
+        elif not pieces.first[number]:
+            said = said.take(slice(None), um=np.where(said.um >= 0, 0, -1))
+        rows = rows.add(said)
+    # Findings of pieces that were passed on stand for their lesions alone.
+    passed = is_piece[rows.lesion] & (role[rows.lesion] != TARGET)
+    rows = rows.take(np.flatnonzero(~passed))
+    return np.where(is_piece, -1, subject), rows, at, whole
+
+
+def _fragment_sums(rows: _Rows, fragments: Ints) -> Ints:
+    """Per row with a size the sum of the fragments at its visit, -1 for the others."""
+    largest: dict[int, dict[int, int]] = {}
+    own = np.isin(rows.lesion, fragments) & (rows.um >= 0)
+    for row in np.flatnonzero(own).tolist():
+        sizes = largest.setdefault(int(rows.visit[row]), {})
+        sizes[int(rows.lesion[row])] = max(int(rows.um[row]), sizes.get(int(rows.lesion[row]), 0))
+    total = {visit: sum(sizes.values()) for visit, sizes in largest.items()}
+    return np.array(
+        [
+            total[int(visit)] if um >= 0 and visit in total else -1
+            for visit, um in zip(rows.visit, rows.um, strict=True)
+        ],
+        dtype=np.int64,
     )
 
 

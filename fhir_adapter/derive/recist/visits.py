@@ -69,7 +69,9 @@ def visit_responses(
             column); TRSTRESC: ABSENT, PRESENT, EQUIVOCAL, UNEQUIVOCAL for TUMSTATE; TOO SMALL TO MEASURE (or
             `< 5 mm`) for a lesion that is seen but cannot be measured: 5 mm. Neither a number nor such a
             text: not assessed, as is a lesion without a row. A lesion with several rows at a visit has the
-            largest size and the worst state of them.
+            largest size and the worst state of them. `T01.1` and `T01.2` are fragments of `T01`, of which the
+            sum counts, `T01/T02` is what `T01` and `T02` merged into (4.3.2; `recist.pieces`); TU need not
+            list them.
         sustained_pr: a target PR (or CR) holds until target PD even if the sum is no longer 30 % below the
             baseline (EORTC FAQ, definition of SD). False: each visit by threshold.
         reappearance_is_pd: after a target CR a non-nodal target that is seen again is PD, as is, after an
@@ -86,8 +88,8 @@ def visit_responses(
         - SUMDIAM (mm): sum of the diameters that were assessed: a partial sum if some were not; NaN if none
           was.
         - BASE (mm): the sum at the subject's first visit; NaN if a target was not assessed there.
-        - NADIR (mm): the smallest sum of the fully assessed earlier visits, baseline included; NaN without
-          BASE.
+        - NADIR (mm): the smallest sum of the fully assessed earlier visits, baseline included; NaN if there
+          is none.
         - TRGRESP: CR, PR, SD, PD, NE; None for a subject without targets.
         - NTRGRESP: CR, NON-CR/NON-PD, PD, NE; None for a subject without non-targets.
         - NEWLPROG: Y if a new lesion is definite (PRESENT or UNEQUIVOCAL) at the visit, else N.
@@ -109,7 +111,8 @@ def visit_responses(
 class _Targets:
     """Per visit what the targets show."""
 
-    total: Ints  # sum of the assessed, 0.001 mm
+    total: Ints  # sum of what was measured, 0.001 mm
+    measured: Bools  # something was measured, perhaps one fragment of several
     assessed: Ints  # number of targets assessed
     expected: Ints  # number of targets of the subject
     seen: Bools  # a non-nodal target is larger than 0
@@ -140,7 +143,7 @@ def grade(lesions: Lesions, *, sustained_pr: bool, reappearance_is_pd: bool) -> 
     has_base = base < ceiling
     nadir = min_before(sums, starts, ceiling)
     graded = after & (targets.expected > 0) & has_base
-    grown = graded & (targets.assessed > 0) & _is_progression(targets.total, nadir)
+    grown = graded & targets.measured & _is_progression(targets.total, nadir)
     is_cr = graded & targets.gone
     returned = graded & targets.seen & any_before(is_cr, starts) & reappearance_is_pd
     is_pd = ~is_cr & (grown | returned)
@@ -196,9 +199,9 @@ def grade(lesions: Lesions, *, sustained_pr: bool, reappearance_is_pd: bool) -> 
             "USUBJID": lesions.subjects.take(lesions.visit_subject),
             "VISIT": lesions.visit_label,
             "ADT": days_to_dates(np.where(progressed, pd_day, lesions.visit_last)),
-            "SUMDIAM": np.where(targets.assessed > 0, targets.total / 1000, np.nan),
+            "SUMDIAM": np.where(targets.measured, targets.total / 1000, np.nan),
             "BASE": np.where(has_base, base / 1000, np.nan),
-            "NADIR": np.where(has_base & after, nadir / 1000, np.nan),
+            "NADIR": np.where(after & (nadir < ceiling), nadir / 1000, np.nan),
             "TRGRESP": _WORDS[target],
             "NTRGRESP": _WORDS[non_target],
             "NEWLPROG": np.where(after, np.where(definite, "Y", "N").astype(object), no_response),
@@ -241,10 +244,18 @@ def _targets(lesions: Lesions, rows: Ints) -> _Targets:
     if len(starts):
         size = np.maximum.reduceat(size[order], starts)
     nodal = lesions.lesion_nodal[lesion]
+    assessed = np.bincount(visit, minlength=visits).astype(np.int64)
+    if (lesions.lesion_subject < 0).any():
+        # Pieces are measured for the lesions that they are of.
+        whole = lesions.lesion_subject[lesion] >= 0
+        at = np.concatenate([visit[whole], lesions.pieces_visit])
+        of = np.concatenate([lesion[whole], lesions.pieces_lesion])
+        assessed = _distinct(at, of, visits)
     return _Targets(
         # Sums of integers below 2**53 are exact in floating point.
         total=np.bincount(visit, weights=size, minlength=visits).astype(np.int64),
-        assessed=np.bincount(visit, minlength=visits).astype(np.int64),
+        measured=_any(visit, visits),
+        assessed=assessed,
         expected=lesions.lesions_per_subject(TARGET)[lesions.visit_subject],
         seen=_any(visit[~nodal & (size > 0)], visits),
         enlarged=_any(visit[nodal & (size >= NODE_NORMAL_BELOW_UM)], visits),

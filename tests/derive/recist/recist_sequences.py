@@ -45,7 +45,7 @@ def read_cases(text: str) -> list[Case]:
         pairs = [pair.split("=") for pair in " ".join(settings).split()]
         case = Case(name, rule, {key: ast.literal_eval(value) for key, value in pairs})
         lesions, columns = (part.split() for part in table.split("|"))
-        kinds = {lesion: KINDS[lesion.rstrip("0123456789")] for lesion in lesions}
+        kinds = {lesion: KINDS[re.match("[A-Z]+", lesion)[0]] for lesion in lesions}
         case.tu = [
             {"USUBJID": name, "TULNKID": lesion, "TUSTRESC": role, "NODAL": nodal}
             for lesion, (role, nodal) in kinds.items()

@@ -88,12 +88,12 @@ def graded(lesions: list[dict], rows: list[dict], sustained: bool, reappearance:
                 confirmed.add(name)
                 pd_days.append(first)
 
+        row["NADIR"] = min(complete_sums, default=None)
         target = None
         if targets and base is None:
             target = "NE"
         elif targets:
             nadir = min(complete_sums)
-            row["NADIR"] = nadir
 
             def shows_pd(amount: Fraction, nadir: Fraction = nadir) -> bool:
                 return 5 * (amount - nadir) >= nadir and amount - nadir >= 5
