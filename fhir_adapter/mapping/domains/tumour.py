@@ -4,8 +4,14 @@ A lesion is known by the identifier of the BodyStructure in `focus`, else by a t
 components (DICOM TID 1500), else by an identifier of the Observation of the system that the study names.
 Without any of these the Observation is quarantined: a lesion is never guessed from its place or its size.
 
+An Observation whose `focus` names several BodyStructures is of the lesion into which they merged (`T01/T02`,
+as SDTM names it). A fragment has a BodyStructure of its own, whose identifier is that of the whole and a number
+(`T01.1`), or shares that of the whole and is told by its tracking identifier. What fragments and merged lesions
+count is said in `derive.recist.pieces`.
+
 The role comes from a component (DICOM CID 6145) or the category, else from the prefix of the identifier as
-CDISC writes it (`T01`, `NT01`, `NEW01`), else from its words.
+CDISC writes it (`T01`, `NT01`, `NEW01`), else from its words. Readers may give a lesion different roles: TU has
+a row for each of them.
 """
 
 from __future__ import annotations
@@ -22,9 +28,14 @@ from fhir_adapter.mapping.domains.visits import encounter_label
 __all__ = ["responses", "tumours"]
 
 _PREFIX = re.compile(r"^(NEW|NT|T)[-_ ]?\d", re.IGNORECASE)
+_NUMBERED = re.compile(r"\.\d+$")
 _ROLE_OF_PREFIX = {"T": "TARGET", "NT": "NON-TARGET", "NEW": "NEW"}
 _TESTS = {"LDIAM": "Longest Diameter", "LPERP": "Longest Perpendicular", "TUMSTATE": "Tumour State"}
 TOO_SMALL = "TOO SMALL TO MEASURE"
+
+
+# Evaluator, and which of several (TREVAL, TREVALID).
+_Evaluator = tuple[str, str | None]
 
 
 @dataclass
@@ -37,10 +48,14 @@ class _Lesion:
     nodal: bool = False
     placed: bool = False
     found: str | None = None
-    roles: list[str] = field(default_factory=list)
+    roles: dict[_Evaluator, list[str]] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
-    observed: list[tuple[str, str, int]] = field(default_factory=list)
-    evaluator: str | None = None
+    observed: list[tuple[str, str, int, _Evaluator]] = field(default_factory=list)
+
+    def parts(self) -> list[str]:
+        """The lesions that merged into this one, or that it is a fragment of, by its name."""
+        whole = _NUMBERED.sub("", self.link)
+        return self.link.split("/") if "/" in self.link else [whole] if whole != self.link else []
 
 
 @dataclass
@@ -130,6 +145,7 @@ def _identity(
     context: Context, row: Row, parts: Mapping[str, Row], structures: Mapping[int, str]
 ) -> tuple[str | None, int | None]:
     """Identifier of the lesion, and the BodyStructure that has it."""
+    focused: dict[str, int] = {}
     for reference in row["focus"] or []:
         number = context.resolve(reference)
         if (
@@ -137,7 +153,15 @@ def _identity(
             and number in structures
             and context.subject(number) == context.subject(row.resource)
         ):
-            return structures[number], number
+            focused.setdefault(structures[number], number)
+    if len(focused) > 1:
+        return "/".join(sorted(focused)), None
+    for link, number in focused.items():
+        for kind in ("LESION-ID", "TRACKING-ID"):
+            name = str(parts[kind]["component_string"] or "").strip() if kind in parts else ""
+            if name != link and _NUMBERED.sub("", name) == link:
+                return name, number
+        return link, number
     logical = _logical_focus(context, row)
     if logical is not None:
         return logical, None
@@ -200,17 +224,18 @@ def _assess(
     if lesion.structure is None:
         lesion.structure = structure
     _place(context, lesion, row, "site")
+    evaluator = _evaluator(context, row)
+    roles = lesion.roles.setdefault(evaluator, [])
     for kind in ("ROLE-TARGET", "ROLE-NON-TARGET"):
         if kind in parts and parts[kind]["component_boolean"] is not False:
-            lesion.roles.append(kind.removeprefix("ROLE-"))
+            roles.append(kind.removeprefix("ROLE-"))
     role = context.target("lesion-role", row, "role", count=False)
     if role is not None:
-        lesion.roles.append(role)
+        roles.append(role)
     tracked = parts.get("TRACKING-ID")
     if tracked is not None and tracked["component_string"]:
         lesion.names.append(str(tracked["component_string"]).strip())
-    lesion.evaluator = lesion.evaluator or _evaluator(context, row)
-    lesion.observed.append((date, context.keys[number], number))
+    lesion.observed.append((date, context.keys[number], number, evaluator))
     point = parts.get("TIME-POINT")
     visit_source: int | None = None
     label = None if point is None else first(point, "component_string")
@@ -231,16 +256,20 @@ def _assess(
     return found
 
 
-def _evaluator(context: Context, row: Row) -> str | None:
-    """The evaluator that the performer stands for; a person's name stands for none and is not kept."""
+def _evaluator(context: Context, row: Row) -> _Evaluator:
+    """The evaluator that the performer stands for, and which of several readers.
+
+    A person's name stands for none and is not kept: what nobody else is said to have read, the investigator did.
+    """
     for name in row["performer_text"] or []:
         match = context.terminology.translate("evaluator", [], name, count=False)
-        if match is not None:
-            return match.target
-    return None
+        if match is not None and match.target is not None:
+            return match.target, match.properties.get("reader")
+    return "INVESTIGATOR", None
 
 
 def _emit(context: Context, found: _Assessment, test: str, **values: Any) -> None:
+    evaluator, reader = _evaluator(context, found.row)
     context.emit(
         "TR",
         found.row.view,
@@ -250,7 +279,8 @@ def _emit(context: Context, found: _Assessment, test: str, **values: Any) -> Non
         TRTESTCD=test,
         TRTEST=_TESTS[test],
         TRMETHOD=context.target("method", found.row, "method") or texts(found.row, "method"),
-        TREVAL=_evaluator(context, found.row) or "INVESTIGATOR",
+        TREVAL=evaluator,
+        TREVALID=reader,
         VISIT=found.visit,
         TRDTC=found.date,
         **values,
@@ -360,10 +390,13 @@ def _state(context: Context, found: _Assessment) -> None:
     _emit(context, found, "TUMSTATE", TRORRES=written, TRSTRESC=target)
 
 
-def _role(context: Context, lesion: _Lesion) -> tuple[str | None, str | None]:
-    """(role, as found) of a lesion."""
-    source = min(lesion.observed)[2] if lesion.observed else lesion.structure
-    given = list(dict.fromkeys(lesion.roles))
+def _role(
+    context: Context, lesion: _Lesion, evaluator: _Evaluator | None, wholes: list[_Lesion]
+) -> tuple[str | None, str | None]:
+    """(role, as found) of a lesion by an evaluator; of a piece without one that of what it is a piece of."""
+    source = min(_first(lesion, evaluator), default=("", "", lesion.structure))[2]
+    given = list(dict.fromkeys(lesion.roles.get(evaluator, []) if evaluator is not None else []))
+    given = given or list(dict.fromkeys(role for roles in lesion.roles.values() for role in roles))
     named, called = None, None
     for name in (lesion.link, *lesion.names):
         prefix = _PREFIX.match(name)
@@ -372,6 +405,8 @@ def _role(context: Context, lesion: _Lesion) -> tuple[str | None, str | None]:
         if named is None and found is not None:
             named, called = found, name
     role = given[0] if given else named
+    for whole in wholes if role is None else []:
+        role = role or _role(context, whole, evaluator, [])[0]
     if source is not None:
         if len(given) > 1 or (given and named is not None and named != given[0]):
             context.finding(
@@ -382,6 +417,11 @@ def _role(context: Context, lesion: _Lesion) -> tuple[str | None, str | None]:
                 "lesion-role", "a lesion whose role (target, non-target, new) is not said", source
             )
     return role, (given[0] if given else called)
+
+
+def _first(lesion: _Lesion, evaluator: _Evaluator | None) -> list[tuple[str, str, int]]:
+    """Date, key and number of a lesion's Observations, an evaluator's or all."""
+    return [item[:3] for item in lesion.observed if evaluator is None or item[3] == evaluator]
 
 
 def tumours(context: Context) -> None:
@@ -411,6 +451,11 @@ def tumours(context: Context) -> None:
         # Whether a lesion is a node must be known from all its Observations before any is read.
         if "SHORT-AXIS" in found.parts and not found.lesion.placed:
             found.lesion.nodal = True
+    by_axis = {id(found.lesion) for found in sizes if "SHORT-AXIS" in found.parts}
+    for (usubjid, _), lesion in lesions.items():
+        parts = [lesions[usubjid, part] for part in lesion.parts() if (usubjid, part) in lesions]
+        if parts and not lesion.placed and id(lesion) not in by_axis:
+            lesion.nodal = all(part.nodal for part in parts)
     for found in sizes:
         _measure(context, found)
     for number, rows in context.by_resource("tr_tumor_state"):
@@ -419,26 +464,37 @@ def tumours(context: Context) -> None:
             _state(context, state)
     for (usubjid, link), lesion in sorted(lesions.items()):
         # An Observation that was quarantined says nothing of its lesion.
-        observed = min((item for item in lesion.observed if item[2] in context.used), default=None)
-        if observed is None and (lesion.structure is None or _PREFIX.match(link) is None):
+        used = [item for item in lesion.observed if item[2] in context.used]
+        if not used and (lesion.structure is None or _PREFIX.match(link) is None):
             continue
-        role, found_as = _role(context, lesion)
-        source = observed[2] if observed is not None else None
-        view = "tu_body_structure" if lesion.structure is not None else "tr_tumor_size"
-        context.emit(
-            "TU",
-            view,
-            [lesion.structure, source],
-            usubjid,
-            TULNKID=link,
-            TUTESTCD="TUMIDENT",
-            TUORRES=found_as,
-            TUSTRESC=role,
-            TULOC=lesion.location,
-            TUNODAL="Y" if lesion.nodal else None,
-            TUEVAL=lesion.evaluator or "INVESTIGATOR",
-            TUDTC=None if observed is None else observed[0],
-        )
+        wholes = [lesions[usubjid, part] for part in lesion.parts() if (usubjid, part) in lesions]
+        readers: list[_Evaluator | None] = sorted({item[3] for item in used}, key=_by_name) or [None]
+        for evaluator in readers:
+            observed = min(
+                (item[:3] for item in used if evaluator is None or item[3] == evaluator), default=None
+            )
+            role, found_as = _role(context, lesion, evaluator, wholes)
+            source = observed[2] if observed is not None else None
+            view = "tu_body_structure" if lesion.structure is not None else "tr_tumor_size"
+            context.emit(
+                "TU",
+                view,
+                [lesion.structure, source],
+                usubjid,
+                TULNKID=link,
+                TUTESTCD="TUMIDENT" if not wholes else "TUMERGE" if "/" in link else "TUSPLIT",
+                TUORRES=found_as,
+                TUSTRESC=role,
+                TULOC=lesion.location,
+                TUNODAL="Y" if lesion.nodal else None,
+                TUEVAL="INVESTIGATOR" if evaluator is None else evaluator[0],
+                TUEVALID=None if evaluator is None else evaluator[1],
+                TUDTC=None if observed is None else observed[0],
+            )
+
+
+def _by_name(evaluator: _Evaluator | None) -> tuple[str, str]:
+    return ("", "") if evaluator is None else (evaluator[0], evaluator[1] or "")
 
 
 def responses(context: Context) -> None:
@@ -469,6 +525,7 @@ def responses(context: Context) -> None:
         source = None
         if label is None:
             label, source = encounter_label(context, *encounters)
+        evaluator, reader = _evaluator(context, row)
         context.emit(
             "RS",
             row.view,
@@ -478,7 +535,8 @@ def responses(context: Context) -> None:
             RSCAT=context.target("response-criteria", row, "method") or texts(row, "method"),
             RSORRES=written,
             RSSTRESC=None if match is None else match.target,
-            RSEVAL=_evaluator(context, row) or "INVESTIGATOR",
+            RSEVAL=evaluator,
+            RSEVALID=reader,
             VISIT=label,
             RSDTC=date,
         )
