@@ -18,6 +18,7 @@ from fhir_adapter.errors import StudyFileError
 from fhir_adapter.yamlfile import line_of, read_yaml
 
 __all__ = [
+    "Adjudication",
     "AnalysisSet",
     "Arm",
     "Baseline",
@@ -219,12 +220,38 @@ class BestResponse(_Model):
     missing_as_ne: bool = False
 
 
-class Response(_Model):
-    """Response criteria, windows and evaluator."""
+class Adjudication(_Model):
+    """Independent review: whose reading counts where readers disagree."""
 
-    criteria: Literal["RECIST 1.1"] = "RECIST 1.1"
+    readers: list[str] = Field(
+        min_length=2,
+        description="TREVALID (or TREVAL) of the readers; where they agree the first one's counts.",
+    )
+    adjudicator: str = Field(description="TREVALID, or RSEVALID of recorded responses, of the adjudicator.")
+    on: list[Literal["best_response", "progression_date", "response_date"]] = Field(
+        default=["best_response", "progression_date"],
+        description="What readers must agree on; dates at most `visit_window_days` apart are the same.",
+    )
+
+
+class Response(_Model):
+    """Response criteria, windows and evaluators."""
+
+    criteria: Literal["RECIST 1.1"] | list[Literal["RECIST 1.1", "iRECIST"]] = Field(
+        default="RECIST 1.1",
+        description="RECIST 1.1, or [RECIST 1.1, iRECIST] for iRECIST beside it.",
+    )
     evaluator: str = Field(
-        default="COMPUTED", description="COMPUTED from measurements, or the RSEVAL whose responses count."
+        default="COMPUTED",
+        description="COMPUTED from measurements, or the RSEVAL (RSEVALID) whose recorded responses count.",
+    )
+    measured_by: str | None = Field(
+        default=None,
+        description="TREVAL (TREVALID) whose measurements count; default: the investigator, else the first by name.",
+    )
+    adjudication: Adjudication | None = Field(
+        default=None,
+        description="Readers and adjudicator; their result then counts instead of `measured_by`.",
     )
     baseline_window_days: int = 28
     visit_window_days: int = 14
@@ -233,6 +260,24 @@ class Response(_Model):
     sustained_pr: bool = True
     reappearance_is_pd: bool = True
     best: BestResponse = BestResponse()
+
+    @property
+    def irecist(self) -> bool:
+        """Whether iRECIST is derived beside RECIST 1.1."""
+        return not isinstance(self.criteria, str) and "iRECIST" in self.criteria
+
+    @property
+    def criteria_label(self) -> str:
+        """The criteria in words."""
+        return self.criteria if isinstance(self.criteria, str) else " and ".join(self.criteria)
+
+    @model_validator(mode="after")
+    def _recist_is_first(self) -> Response:
+        if not isinstance(self.criteria, str) and self.criteria[:1] != ["RECIST 1.1"]:
+            raise ValueError("criteria begin with RECIST 1.1: iRECIST stands beside it")
+        if self.adjudication is not None and self.measured_by is not None:
+            raise ValueError("give measured_by or adjudication, not both")
+        return self
 
 
 Impute = Literal["first", "middle", "last", "none"]

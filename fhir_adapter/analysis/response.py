@@ -161,7 +161,7 @@ def response_tables(analysis: Analysis) -> None:
         best = analysis.study.response.best
         kind = "confirmed" if best.confirmed else "unconfirmed"
         notes.insert(
-            0, f"Best overall response, {kind}, {analysis.study.response.criteria}; n (%) of the group."
+            0, f"Best overall response, {kind}, {analysis.study.response.criteria_label}; n (%) of the group."
         )
         if "NE" in table.columns:
             notes.append("NE: not evaluable or no assessment; it stays in the denominator.")

@@ -15,6 +15,7 @@ import pandas as pd
 from fhir_adapter.accounting import Finding
 from fhir_adapter.derive.baseline import NO_BASELINE, Graded
 from fhir_adapter.derive.dates import impute_dates, read_dates
+from fhir_adapter.derive.evaluators import evaluator_names
 from fhir_adapter.derive.numbering import flag, number, study_day
 from fhir_adapter.derive.recist import (
     best_overall_response,
@@ -30,10 +31,15 @@ __all__ = [
     "COMPUTED",
     "Timing",
     "adrs_lineage",
+    "after_baseline",
     "by_visit",
     "first_progression",
     "grade_visits",
+    "name_visits",
+    "other_readings",
+    "reading_lineage",
     "recorded_responses",
+    "select_responses",
     "with_best_responses",
 ]
 
@@ -48,9 +54,10 @@ _PARAM: Final = {
     "NEWL": "New lesion by visit",
     "INV": "Overall response by visit as the investigator recorded it",
     "RDR": "Overall response by visit as another evaluator recorded it",
-    "COMP": "Overall response by visit as computed, beside the evaluator's that counts",
+    "COMP": "Overall response by visit as computed, beside the response that counts",
     "BOR": "Best overall response",
     "CBOR": "Best overall response, confirmed",
+    "RBOR": "Best overall response by each evaluator's own measurements",
     "RSP": "Objective response",
     "CRSP": "Objective response, confirmed",
 }
@@ -91,13 +98,46 @@ def grade_visits(graded: Graded, study: Study) -> pd.DataFrame:
     return rows[rows["VISIT"] != NO_BASELINE].reset_index(drop=True)
 
 
-def recorded_responses(
-    rs: pd.DataFrame, graded: Graded, study: Study, timing: Timing
-) -> tuple[pd.DataFrame, list[Finding]]:
-    """Overall responses as recorded after the start of treatment, by evaluator.
+def after_baseline(responses: pd.DataFrame, graded: Graded) -> pd.DataFrame:
+    """The responses of visits after baseline."""
+    base = graded.visits.loc[graded.visits["ABLFL"], ["USUBJID", "VISIT"]]
+    is_base = pd.MultiIndex.from_frame(responses[["USUBJID", "VISIT"]]).isin(pd.MultiIndex.from_frame(base))
+    return responses[~is_base]
 
-    A recorded response takes the name of the visit whose last scan is nearest, at most `visit_window_days`
-    away; else it keeps its own.
+
+def select_responses(responses: dict[str, pd.DataFrame], chosen: pd.Series[Any]) -> pd.DataFrame:
+    """Of each subject the responses of the evaluator whose reading counts.
+
+    Args:
+        responses: per evaluator what `grade_visits` returned.
+        chosen: on USUBJID the evaluator.
+    """
+    parts = [
+        rows[rows["USUBJID"].map(chosen).eq(name).fillna(False).astype(bool)]
+        for name, rows in responses.items()
+    ]
+    filled = [part for part in parts if len(part)]
+    return pd.concat(filled, ignore_index=True) if filled else parts[0]
+
+
+def other_readings(
+    readings: dict[str, Graded], responses: dict[str, pd.DataFrame], chosen: pd.Series[Any]
+) -> pd.DataFrame:
+    """Overall responses after baseline of every evaluator, whether or not theirs count.
+
+    Returns:
+        USUBJID, VISIT, ADT, OVRLRESP, RULE, EVAL, CHOSEN (whether this reading of the subject counts).
+    """
+    parts = []
+    for name, reading in readings.items():
+        rows = after_baseline(responses[name], reading)
+        counts = rows["USUBJID"].map(chosen).eq(name).fillna(False).astype(bool)
+        parts.append(rows[["USUBJID", "VISIT", "ADT", "OVRLRESP", "RULE"]].assign(EVAL=name, CHOSEN=counts))
+    return pd.concat(parts, ignore_index=True)
+
+
+def recorded_responses(rs: pd.DataFrame, study: Study, timing: Timing) -> tuple[pd.DataFrame, list[Finding]]:
+    """Overall responses as recorded, by evaluator (RSEVALID, else RSEVAL).
 
     Returns:
         USUBJID, VISIT, ADT, AVALC, EVAL, RSSEQ; and findings for responses without a date or that no one
@@ -130,20 +170,31 @@ def recorded_responses(
         found.append(
             Finding("response-without-date", f"{number_} recorded responses have no complete date", "derive")
         )
-    after = dates > subject.map(timing.baseline).fillna(subject.map(timing.start))
     table = pd.DataFrame(
         {
             "USUBJID": subject,
             "VISIT": rows["VISIT"],
             "ADT": dates,
             "AVALC": rows["RSSTRESC"],
-            "EVAL": rows["RSEVAL"],
+            "EVAL": evaluator_names(rows, "RS"),
             "RSSEQ": rows["RSSEQ"],
         }
-    )[after & dates.notna()].reset_index(drop=True)
+    )
+    return table[dates.notna()].reset_index(drop=True), found
+
+
+def name_visits(recorded: pd.DataFrame, graded: Graded, study: Study, timing: Timing) -> pd.DataFrame:
+    """The recorded responses after baseline (or the start), under the names of the visits that they belong to.
+
+    A recorded response takes the name of the visit whose last scan is nearest, at most `visit_window_days`
+    away; else it keeps its own.
+    """
+    subject = recorded["USUBJID"]
+    after = recorded["ADT"] > subject.map(timing.baseline).fillna(subject.map(timing.start))
+    table = recorded[after].reset_index(drop=True)
     visits = graded.visits[~graded.visits["ABLFL"]]
     if table.empty or visits.empty:
-        return table, found
+        return table
     near = pd.merge_asof(
         table[["USUBJID", "ADT"]].reset_index().sort_values(["ADT", "index"]),
         visits[["USUBJID", "LAST", "VISIT"]].sort_values(["LAST", "USUBJID"]),
@@ -155,7 +206,7 @@ def recorded_responses(
     ).set_index("index")["VISIT"]
     near = near.reindex(table.index)
     table["VISIT"] = near.where(near.notna(), table["VISIT"])
-    return table, found
+    return table
 
 
 def _is_investigator(evaluator: pd.Series[Any]) -> pd.Series[bool]:
@@ -166,18 +217,28 @@ def _is_investigator(evaluator: pd.Series[Any]) -> pd.Series[bool]:
 
 
 def by_visit(
-    responses: pd.DataFrame, recorded: pd.DataFrame, graded: Graded, study: Study, timing: Timing
+    responses: pd.DataFrame,
+    recorded: pd.DataFrame,
+    graded: Graded,
+    study: Study,
+    timing: Timing,
+    others: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Rows of ADRS by visit, not yet numbered: OVR, TRG, NTRG, NEWL, INV, RDR and COMP.
 
     OVR is the response that counts: computed from measurements, or that of the evaluator whom the study names
-    (then the computed one is COMP). INV is the investigator's, RDR any other evaluator's.
+    (then the computed one is COMP). INV is the investigator's, RDR any other evaluator's. Where several
+    evaluators measured, COMP is also what was computed from each one's measurements, with the evaluator's name.
+
+    Args:
+        responses: what `grade_visits` returned, of each subject the reading that counts.
+        recorded: what `name_visits` returned.
+        graded: the readings that count.
+        study: evaluator.
+        timing: dates of each subject.
+        others: what `other_readings` returned; None where one evaluator measured.
     """
-    base = set(
-        zip(*(graded.visits.loc[graded.visits["ABLFL"], name] for name in ("USUBJID", "VISIT")), strict=True)
-    )
-    is_base = [pair in base for pair in zip(responses["USUBJID"], responses["VISIT"], strict=True)]
-    visits = responses[~np.array(is_base, dtype=bool)]
+    visits = after_baseline(responses, graded)
     computed = study.response.evaluator == COMPUTED
     parts = []
     for code, column, source in (
@@ -202,6 +263,12 @@ def by_visit(
                     "RSSEQ": np.nan,
                 }
             )
+        )
+    if others is not None:
+        parts.append(
+            others.rename(columns={"OVRLRESP": "AVALC"})
+            .drop(columns="CHOSEN")
+            .assign(PARAMCD="COMP", SRCDOM=None, SRCVAR=None, RSSEQ=np.nan)[others["OVRLRESP"].notna()]
         )
     investigator = _is_investigator(recorded["EVAL"])
     wanted = recorded["EVAL"].eq(study.response.evaluator)
@@ -243,6 +310,8 @@ def first_progression(rows: pd.DataFrame) -> pd.Series[Any]:
 def with_best_responses(rows: pd.DataFrame, study: Study, timing: Timing) -> pd.DataFrame:
     """Adds BOR, CBOR, RSP and CRSP for every subject with a start date, and numbers all rows.
 
+    Where several evaluators measured, RBOR is each one's best response, of the subjects whom they read.
+
     Returns:
         The columns of ADRS with ASEQ; SRCSEQ of a best response is the ASEQ of the visit that made it.
     """
@@ -275,6 +344,17 @@ def with_best_responses(rows: pd.DataFrame, study: Study, timing: Timing) -> pd.
         for code, result in results.items()
         if len(result)
     ]
+    read = rows[(rows["PARAMCD"] == "COMP") & rows["EVAL"].ne(COMPUTED)]
+    read = read[~(read["ADT"] > read["USUBJID"].map(timing.death))]
+    for name, own in read.groupby("EVAL"):
+        made = (
+            confirmed_best_overall_response(own, reference, **window, **confirmation)  # type: ignore[arg-type]
+            if best.confirmed
+            else best_overall_response(own, reference, **window)  # type: ignore[arg-type]
+        )
+        made = made[made["USUBJID"].isin(own["USUBJID"])]
+        rule = "CONFIRMED" if best.confirmed else "UNCONFIRMED"
+        parts.append(made.assign(PARAMCD="RBOR", EVAL=name, RULE=rule))
     rows = rows.assign(ROW=np.arange(len(rows)), SRCROW=np.nan)
     table = _stack([rows, *parts])
     # The visit behind a best response: the record of that day (of several the worst, which is the one that
@@ -309,6 +389,27 @@ def _stack(parts: list[pd.DataFrame]) -> pd.DataFrame:
     table = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=columns, dtype=object)
     table["ADT"] = pd.to_datetime(table["ADT"])
     return table.astype({"ROW": "float64", "SRCROW": "float64", "RSSEQ": "float64"})
+
+
+def reading_lineage(adrs: pd.DataFrame, readings: dict[str, Graded]) -> list[Link]:
+    """Links of each evaluator's responses (COMP, RBOR) to the evaluator's own rows (`reading`, `best`)."""
+    links: list[Link] = []
+    for name, reading in readings.items():
+        own = adrs[adrs["EVAL"].eq(name)]
+        visits = own.loc[own["PARAMCD"] == "COMP", ["USUBJID", "VISIT", "ADT", "ASEQ"]]
+        rows = visits.merge(reading.tr[["USUBJID", "VISIT", "TRSEQ"]], on=["USUBJID", "VISIT"])
+        links += [
+            (subject, "ADRS", int(seq), "TR", int(parent), "reading")
+            for subject, seq, parent in rows[["USUBJID", "ASEQ", "TRSEQ"]].itertuples(index=False)
+        ]
+        best = own.loc[own["PARAMCD"] == "RBOR", ["USUBJID", "ADT", "ASEQ"]]
+        links += [
+            (subject, "ADRS", int(seq), "ADRS", int(parent), "best")
+            for subject, seq, parent in best.merge(
+                visits.drop_duplicates(["USUBJID", "ADT"]), on=["USUBJID", "ADT"], suffixes=("", "_VISIT")
+            )[["USUBJID", "ASEQ", "ASEQ_VISIT"]].itertuples(index=False)
+        ]
+    return links
 
 
 def adrs_lineage(adrs: pd.DataFrame, adtr: pd.DataFrame, graded: Graded) -> list[Link]:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from fhir_adapter.accounting import Finding
+from fhir_adapter.derive.recist.visits import assessed_lesions
 from fhir_adapter.derive.visits import Assessments
 
 __all__ = ["NO_BASELINE", "Graded", "choose_visits"]
@@ -45,19 +46,10 @@ class Graded:
 
 
 def _visit_table(data: Assessments) -> pd.DataFrame:
-    """One row per visit: dates, and whether all targets and all non-targets were assessed."""
-    tr, tu = data.tr, data.tu
-    visits = tr.groupby(["USUBJID", "VISIT"], as_index=False, sort=True).agg(
-        FIRST=("ADT", "min"), LAST=("ADT", "max")
-    )
-    for role, name in (("TARGET", "TARGETS"), ("NON-TARGET", "NONTARGETS")):
-        said = tr[tr["ASSESSED"] & (tr["ROLE"] == role)]
-        seen = said.drop_duplicates(["USUBJID", "VISIT", "TRLNKID"]).groupby(["USUBJID", "VISIT"]).size()
-        listed = tu[tu["TUSTRESC"] == role].groupby("USUBJID").size()
-        keys = pd.MultiIndex.from_frame(visits[["USUBJID", "VISIT"]])
-        visits[name] = visits["USUBJID"].map(listed).fillna(0).astype("int64")
-        visits[f"{name}_SEEN"] = seen.reindex(keys).fillna(0).astype("int64").to_numpy()
-    return visits
+    """One row per visit: dates, and how many targets and non-targets were assessed."""
+    columns = ["USUBJID", "TRLNKID", "VISIT", "ADT", "TRTESTCD", "TRSTRESN", "TRSTRESC"]
+    table = assessed_lesions(data.tu[["USUBJID", "TULNKID", "TUSTRESC", "NODAL"]], data.tr[columns])
+    return table.sort_values(["USUBJID", "VISIT"], kind="stable", ignore_index=True)
 
 
 def choose_visits(data: Assessments, start: pd.Series[Any], window_days: int) -> Graded:

@@ -17,13 +17,19 @@ from fhir_adapter.cohort import FlowStep, flag_analysis_sets, flow_steps, select
 from fhir_adapter.datasets import conform, empty, metadata
 from fhir_adapter.derive.adae import actions_of_administrations, adae_lineage, adverse_events, risk_ends
 from fhir_adapter.derive.adex import adex_lineage, exposure_by_drug, read_exposure, with_levels
+from fhir_adapter.derive.adjudication import adjudicate, select_readings
 from fhir_adapter.derive.adrs import (
     Timing,
     adrs_lineage,
+    after_baseline,
     by_visit,
     first_progression,
     grade_visits,
+    name_visits,
+    other_readings,
+    reading_lineage,
     recorded_responses,
+    select_responses,
     with_best_responses,
 )
 from fhir_adapter.derive.adsl import add_treatment, last_contacts, read_deaths, read_subjects, subject_rows
@@ -32,8 +38,9 @@ from fhir_adapter.derive.adtte import Facts, adtte_lineage, times_to_event
 from fhir_adapter.derive.baseline import Graded, choose_visits
 from fhir_adapter.derive.characteristics import add_characteristics
 from fhir_adapter.derive.dates import apply_cut_off, complete_dates, read_dates
+from fhir_adapter.derive.evaluators import choose_evaluator, evaluators
 from fhir_adapter.derive.numbering import finish
-from fhir_adapter.derive.visits import assign_visits, choose_evaluator, impossible_scans, read_assessments
+from fhir_adapter.derive.visits import assign_visits, impossible_scans, read_assessments
 from fhir_adapter.lineage import Link
 from fhir_adapter.lineage import frame as lineage_frame
 from fhir_adapter.study import Study
@@ -102,17 +109,23 @@ def derive(sdtm: dict[str, pd.DataFrame], study: Study, *, cutoff: dt.date) -> D
     )
     findings += _doses_after_death(exposure, subjects["DTHDT"])
 
-    graded, found = _graded(cut, study, subjects)
+    readings, found = _readings(cut, study, subjects)
     findings += found
+    subjects["BASEDT"] = pd.NaT
+    recorded, found = recorded_responses(cut["RS"], study, _timing(subjects, study))
+    findings += found
+    responses = {name: grade_visits(reading, study) for name, reading in readings.items()}
+    reader, found = _chosen(readings, responses, recorded, study)
+    findings += found
+    graded = select_readings(readings, reader)
     subjects["BASEDT"] = pd.to_datetime(graded.baseline["BASEDT"].reindex(subjects.index))
     timing = _timing(subjects, study)
-    recorded, found = recorded_responses(cut["RS"], graded, study, timing)
-    findings += found
-    responses = grade_visits(graded, study)
-    visit_rows = by_visit(responses, recorded, graded, study, timing)
+    counted = select_responses(responses, reader)
+    read = other_readings(readings, responses, reader) if len(readings) > 1 else None
+    visit_rows = by_visit(counted, name_visits(recorded, graded, study, timing), graded, study, timing, read)
     adrs = with_best_responses(visit_rows, study, timing)
     adtr = sums_of_diameters(
-        responses, graded, subjects["STUDYID"], first_progression(visit_rows), subjects["DTHDT"]
+        counted, graded, subjects["STUDYID"], first_progression(visit_rows), subjects["DTHDT"]
     )
     adex = exposure_by_drug(exposure, study, subjects["STUDYID"])
     subjects["RISKEDT"] = risk_ends(subjects, study, pd.Timestamp(cutoff))
@@ -143,6 +156,7 @@ def derive(sdtm: dict[str, pd.DataFrame], study: Study, *, cutoff: dt.date) -> D
     links = [
         *adtr_lineage(adtr, graded),
         *adrs_lineage(adrs, adtr, graded),
+        *reading_lineage(adrs, readings),
         *adtte_lineage(adtte, facts),
         *adae_lineage(adae, cut["AE"], acted),
         *_subject_links(subjects, adrs),
@@ -177,16 +191,39 @@ def _without_demographics(cut: dict[str, pd.DataFrame], subjects: pd.DataFrame) 
     ]
 
 
-def _graded(
+def _readings(
     cut: dict[str, pd.DataFrame], study: Study, subjects: pd.DataFrame
-) -> tuple[Graded, list[Finding]]:
-    """Assessments with their visits, baseline chosen."""
-    evaluator, findings = choose_evaluator(cut["TR"], study)
-    data = read_assessments(cut["TU"], cut["TR"], study, subjects, evaluator)
-    data.tr["VISIT"] = assign_visits(data.tr, study.response.visit_window_days, subjects["START"])
-    graded = choose_visits(data, subjects["START"], study.response.baseline_window_days)
-    scans = impossible_scans(data.tr, subjects["BIRTH"], subjects["DTHDT"])
-    return graded, [*findings, *data.findings, *scans, *graded.findings]
+) -> tuple[dict[str, Graded], list[Finding]]:
+    """Each evaluator's assessments with their visits and baseline; one without a name if there is one alone."""
+    names = evaluators(cut["TR"])
+    readings: dict[str, Graded] = {}
+    findings: list[Finding] = []
+    for name in names if len(names) > 1 else [""]:
+        data = read_assessments(cut["TU"], cut["TR"], study, subjects, name or None)
+        data.tr["VISIT"] = assign_visits(data.tr, study.response.visit_window_days, subjects["START"])
+        readings[name] = choose_visits(data, subjects["START"], study.response.baseline_window_days)
+        scans = impossible_scans(data.tr, subjects["BIRTH"], subjects["DTHDT"])
+        found = [*data.findings, *scans, *readings[name].findings]
+        findings += [finding for finding in found if finding not in findings]
+    return readings, findings
+
+
+def _chosen(
+    readings: dict[str, Graded],
+    responses: dict[str, pd.DataFrame],
+    recorded: pd.DataFrame,
+    study: Study,
+) -> tuple[pd.Series[Any], list[Finding]]:
+    """On USUBJID the evaluator whose reading counts."""
+    subjects = sorted(set().union(*(reading.visits["USUBJID"] for reading in readings.values())))
+    if len(readings) == 1:
+        return pd.Series(next(iter(readings)), index=subjects, dtype="object"), []
+    rules = study.response.adjudication
+    if rules is not None:
+        later = {name: after_baseline(responses[name], readings[name]) for name in readings}
+        return adjudicate(readings, later, recorded, study, rules)
+    name, findings = choose_evaluator(list(readings), study)
+    return pd.Series(name, index=subjects, dtype="object"), findings
 
 
 def _timing(subjects: pd.DataFrame, study: Study) -> Timing:

@@ -15,13 +15,15 @@ import pandas as pd
 
 from fhir_adapter.accounting import Finding
 from fhir_adapter.derive.dates import impute_dates, read_dates
+from fhir_adapter.derive.evaluators import read_by
 from fhir_adapter.derive.findings import of_subjects, per_subject
+from fhir_adapter.derive.recist.eligibility import MAX_TARGETS, MAX_TARGETS_PER_ORGAN
+from fhir_adapter.derive.recist.pieces import has_pieces, link_pieces, list_pieces
 from fhir_adapter.study import Study
 
 __all__ = [
     "Assessments",
     "assign_visits",
-    "choose_evaluator",
     "cluster_days",
     "impossible_scans",
     "read_assessments",
@@ -29,8 +31,6 @@ __all__ = [
 
 Ints = npt.NDArray[np.int64]
 
-_MOST_TARGETS: Final = 5
-_MOST_TARGETS_PER_ORGAN: Final = 2
 _STATES: Final = ("ABSENT", "PRESENT", "EQUIVOCAL", "UNEQUIVOCAL")
 _TOO_SMALL: Final = r"(?:TOO SMALL TO MEASURE|TSTM|< ?\d+(?:\.\d+)?(?: ?[MC]M)?)"
 
@@ -62,14 +62,12 @@ def read_assessments(
         tr: TR up to the cut-off.
         study: imputation of assessment dates.
         subjects: on USUBJID: BIRTH (first possible day), LSTWHOLE (the last complete date alive).
-        evaluator: the TREVAL (and TUEVAL) whose rows count beside those without one; None: rows of every
-            evaluator.
+        evaluator: whose rows count beside those that name nobody; None: all rows.
     """
     found: list[Finding] = []
     if evaluator is not None:
-        tu = tu[tu["TUEVAL"].isna() | tu["TUEVAL"].eq(evaluator)]
-        tr = tr[tr["TREVAL"].isna() | tr["TREVAL"].eq(evaluator)]
-    lesions = _lesions(tu, found)
+        tu, tr = read_by(tu, "TU", evaluator), read_by(tr, "TR", evaluator)
+    lesions = _lesions(tu, tr, found)
     rows = tr[tr["TRTESTCD"].isin(["LDIAM", "LPERP", "TUMSTATE"])].copy()
 
     def leave_out(bad: pd.Series[bool], code: str, text: str) -> None:
@@ -119,8 +117,11 @@ def read_assessments(
     return Assessments(lesions, rows, found)
 
 
-def _lesions(tu: pd.DataFrame, found: list[Finding]) -> pd.DataFrame:
-    """One row per lesion; two roles of one lesion, and too many targets, are findings."""
+def _lesions(tu: pd.DataFrame, tr: pd.DataFrame, found: list[Finding]) -> pd.DataFrame:
+    """One row per lesion; two roles of one lesion, and too many targets, are findings.
+
+    Fragments and merged lesions that only TR names are added; they are no targets more.
+    """
     table = tu[["USUBJID", "TULNKID", "TUSTRESC", "TULOC", "TUSEQ"]].assign(NODAL=tu["TUNODAL"].eq("Y"))
     known = table["TUSTRESC"].isin(["TARGET", "NON-TARGET", "NEW"]) & table["TULNKID"].notna()
     table = table[known].sort_values(["USUBJID", "TULNKID", "TUSEQ"], kind="stable")
@@ -129,13 +130,23 @@ def _lesions(tu: pd.DataFrame, found: list[Finding]) -> pd.DataFrame:
     two = roles.index[(roles > 1).any(axis=1)]
     found += per_subject("lesion-with-two-roles", text, two.get_level_values("USUBJID"))
     table = table.drop_duplicates(["USUBJID", "TULNKID"]).reset_index(drop=True)
-    targets = table[table["TUSTRESC"] == "TARGET"]
+    piece = pd.Series(False, index=table.index)
+    if has_pieces(table["TULNKID"], tr["TRLNKID"]):
+        more = list_pieces(table, tr[tr["TRLNKID"].notna()]).iloc[len(table) :]
+        table = pd.concat([table.astype(object), more.astype(object)], ignore_index=True)
+        table = table.astype({"NODAL": bool, "TUSEQ": "Int64"})
+        pieces = link_pieces(pd.factorize(table["USUBJID"])[0], table["TULNKID"].to_numpy(dtype=object))
+        piece = pd.Series(pieces.is_piece(len(table)), index=table.index)
+    targets = table[(table["TUSTRESC"] == "TARGET") & ~piece]
     many = targets.groupby("USUBJID").size()
-    text = f"more than {_MOST_TARGETS} target lesions"
-    found += per_subject("too-many-targets", text, many.index[many > _MOST_TARGETS])
-    crowded = targets[targets["TULOC"].notna()].groupby(["USUBJID", "TULOC"]).size()
-    crowded = crowded[crowded > _MOST_TARGETS_PER_ORGAN]
-    text = f"more than {_MOST_TARGETS_PER_ORGAN} target lesions in one organ"
+    text = f"more than {MAX_TARGETS} target lesions"
+    found += per_subject("too-many-targets", text, many.index[many > MAX_TARGETS])
+    # Nodes of all regions are one organ (FAQ, two target lesions).
+    organ = targets["TULOC"].where(~targets["NODAL"] | targets["TULOC"].isna(), "LYMPH NODE")
+    placed = targets.assign(ORGAN=organ.astype("string").str.strip().str.upper())
+    crowded = placed[placed["ORGAN"].notna()].groupby(["USUBJID", "ORGAN"]).size()
+    crowded = crowded[crowded > MAX_TARGETS_PER_ORGAN]
+    text = f"more than {MAX_TARGETS_PER_ORGAN} target lesions in one organ"
     found += per_subject("too-many-targets-in-organ", text, crowded.index.get_level_values("USUBJID"))
     return table
 
@@ -268,21 +279,6 @@ def cluster_days(group: npt.NDArray[Any], day: npt.NDArray[Any], window_days: in
     result = np.empty(len(axis), dtype=np.int64)
     result[order] = number - first
     return result
-
-
-def choose_evaluator(tr: pd.DataFrame, study: Study) -> tuple[str | None, list[Finding]]:
-    """Whose measurements are graded: the evaluator's whom the study names, else the investigator's.
-
-    Without either, the first by name. More than one evaluator is a finding that names the one that counts.
-    """
-    names = sorted({str(name) for name in tr["TREVAL"].dropna()})
-    if len(names) < 2:
-        return None, []
-    wanted = [name for name in names if name == study.response.evaluator]
-    investigator = [name for name in names if name.upper().startswith("INVESTIGATOR")]
-    chosen = [*wanted, *investigator, *names][0]
-    text = f"measurements of {len(names)} evaluators; those of one are graded"
-    return chosen, [Finding("several-evaluators", text, "derive", detail=f"{chosen} of {', '.join(names)}")]
 
 
 def impossible_scans(tr: pd.DataFrame, birth: pd.Series[Any], death: pd.Series[Any]) -> list[Finding]:

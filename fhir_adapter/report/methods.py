@@ -136,10 +136,10 @@ def _response(study: Study, _: Gettext) -> Iterable[str]:
         yield _(
             "Response at each visit was computed from lesion measurements by {criteria}; responses recorded "
             "by investigators are shown beside it and change no number."
-        ).format(criteria=response.criteria)
+        ).format(criteria=response.criteria_label)
     else:
         yield _("Response at each visit is the one recorded by {evaluator}, by {criteria}.").format(
-            evaluator=response.evaluator, criteria=response.criteria
+            evaluator=response.evaluator, criteria=response.criteria_label
         )
     yield _(
         "Baseline is the last complete assessment within {window} before the start of treatment; assessments "

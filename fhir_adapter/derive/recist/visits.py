@@ -32,6 +32,7 @@ from fhir_adapter.derive.recist.segments import (
 from fhir_adapter.derive.recist.vocabulary import NODE_NORMAL_BELOW_UM, PD_ABSOLUTE_UM, RULES
 
 __all__ = [
+    "assessed_lesions",
     "grade",
     "visit_responses",
 ]
@@ -105,6 +106,41 @@ def visit_responses(
             is not in TU.
     """
     return grade(read_lesions(tu, tr), sustained_pr=sustained_pr, reappearance_is_pd=reappearance_is_pd)
+
+
+def assessed_lesions(tu: pd.DataFrame, tr: pd.DataFrame) -> pd.DataFrame:
+    """Counts, for each visit, the lesions that were assessed (Eisenhauer 2009, 4.4.2).
+
+    Args:
+        tu: as in `visit_responses`.
+        tr: as in `visit_responses`.
+
+    Returns:
+        One row per subject and visit, as `visit_responses` orders them: USUBJID, VISIT, FIRST and LAST (days of
+        its scans), TARGETS and NONTARGETS (of the subject), TARGETS_SEEN and NONTARGETS_SEEN (assessed at the
+        visit; a lesion in pieces counts once, when all of it was).
+
+    Raises:
+        ValueError: as `visit_responses`.
+    """
+    lesions = read_lesions(tu, tr)
+    role = lesions.lesion_role[lesions.row_lesion]
+    targets = _targets(lesions, np.flatnonzero((lesions.row_um >= 0) & (role == TARGET)))
+    rows = np.flatnonzero((role == NON_TARGET) & (lesions.row_state > 0))
+    return pd.DataFrame(
+        {
+            "USUBJID": lesions.subjects.take(lesions.visit_subject),
+            "VISIT": lesions.visit_label,
+            "FIRST": days_to_dates(lesions.visit_first),
+            "LAST": days_to_dates(lesions.visit_last),
+            "TARGETS": targets.expected,
+            "TARGETS_SEEN": targets.assessed,
+            "NONTARGETS": lesions.lesions_per_subject(NON_TARGET)[lesions.visit_subject],
+            "NONTARGETS_SEEN": _distinct(
+                lesions.row_visit[rows], lesions.row_lesion[rows], len(lesions.visit_subject)
+            ),
+        }
+    )
 
 
 @dataclass(frozen=True, eq=False)
