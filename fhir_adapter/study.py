@@ -260,6 +260,11 @@ class Response(_Model):
     sustained_pr: bool = True
     reappearance_is_pd: bool = True
     best: BestResponse = BestResponse()
+    clinical_benefit_days: int | None = Field(
+        default=None,
+        ge=0,
+        description="Clinical benefit: CR, PR, or at least stable disease so many days after the reference or later.",
+    )
 
     @property
     def irecist(self) -> bool:
@@ -297,7 +302,7 @@ class Endpoint(_Model):
 
     id: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{0,7}$", description="PARAMCD in ADTTE.")]
     label: str
-    kind: Literal["PFS", "OS", "DOR", "TTR", "EFS", "TOT"]
+    kind: Literal["PFS", "OS", "DOR", "TTR", "EFS", "TOT", "IPFS"]
     start: Literal["baseline", "first_dose", "randomisation"] = "baseline"
     count_first_day: bool = False
     censor_at: Literal["last_adequate_assessment", "last_contact"] = "last_adequate_assessment"
@@ -623,7 +628,11 @@ class Study(_Model):
             wrong += [f"endpoint {endpoint.id}: no analysis set {endpoint.population}"] * (
                 endpoint.population not in sets
             )
+            if endpoint.kind == "IPFS" and not self.response.irecist:
+                wrong.append(f"endpoint {endpoint.id}: iPFS needs criteria: [RECIST 1.1, iRECIST]")
         for table in self.response_tables:
+            if "CBR" in table.columns and self.response.clinical_benefit_days is None:
+                wrong.append(f"response table {table.id}: CBR needs response.clinical_benefit_days")
             wrong += [
                 f"response table {table.id}: no subgroup {by}"
                 for by in table.subgroups

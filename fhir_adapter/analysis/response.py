@@ -15,14 +15,23 @@ from fhir_adapter.conditions import Comparison, Condition
 from fhir_adapter.results import Cell, Display, Row
 from fhir_adapter.study import ResponseTable, Subgroup
 
-__all__ = ["response_tables"]
+__all__ = ["immune_response_table", "response_tables"]
 
 _MEMBERS: dict[str, list[str | int | float | bool]] = {
     "ORR": ["CR", "PR"],
     "DCR": ["CR", "PR", "SD", "NON-CR/NON-PD"],
 }
-_FLAG = {"ORR": "RSPFL", "DCR": "DCFL"}
-_HEAD = {"ORR": "ORR, % (95% CI)", "DCR": "DCR, % (95% CI)"}
+_FLAG = {"ORR": "RSPFL", "DCR": "DCFL", "CBR": "CBFL"}
+_HEAD = {"ORR": "ORR, % (95% CI)", "DCR": "DCR, % (95% CI)", "CBR": "CBR, % (95% CI)"}
+# Best response by RECIST 1.1 and the words of iRECIST that stand beside it.
+_IMMUNE = (
+    ("CR", ("iCR",)),
+    ("PR", ("iPR",)),
+    ("SD", ("iSD",)),
+    ("NON-CR/NON-PD", ("NON-iCR/NON-iUPD",)),
+    ("PD", ("iCPD", "iUPD")),
+    ("NE", ("NE", "MISSING")),
+)
 
 
 def _condition(column: str) -> Comparison:
@@ -179,3 +188,55 @@ def response_tables(analysis: Analysis) -> None:
                 notes=tuple(notes),
             )
         )
+
+
+def immune_response_table(analysis: Analysis) -> None:
+    """Best overall response by iRECIST beside that by RECIST 1.1, where the study derives it.
+
+    Ids: `irecist.bor.cr.n`, `irecist.ibor.icr.n`, `irecist.orr.n`, `irecist.iorr.n`; of the full analysis set.
+    """
+    if not analysis.study.response.irecist:
+        return
+    population = "full"
+
+    def immune(words: tuple[str, ...]) -> Condition | None:
+        return both(equals("PARAMCD", "IBOR"), Comparison(variable="AVALC", op="in", value=list(words)))
+
+    def pair(stem: str, dataset: str, condition: Condition | None, variable: str) -> Cell:
+        return Cell("n_pct", analysis.count(stem, dataset, population, condition, variable=variable))
+
+    rows = []
+    for word, others in _IMMUNE:
+        first = True
+        for other in others:
+            shown = {"MISSING": "no assessment"}.get(other, other)
+            own = (
+                pair(f"irecist.bor.{slug(word)}", "ADSL", _condition(word), "BOR") if first else Cell("text")
+            )
+            beside = pair(f"irecist.ibor.{slug(other)}", "ADRS", immune((other,)), "AVALC")
+            rows.append(
+                Row(label=f"{word} / {shown}" if first else shown, cells=(own, beside), level=int(not first))
+            )
+            first = False
+    responders = pair("irecist.orr", "ADSL", _condition("ORR"), "BOR")
+    rows.append(
+        Row(
+            label="Objective response",
+            cells=(responders, pair("irecist.iorr", "ADRS", immune(("iCR", "iPR")), "AVALC")),
+        )
+    )
+    analysis.results.displays.append(
+        Display(
+            id="response_irecist",
+            title="Best overall response by iRECIST beside RECIST 1.1",
+            section="response",
+            stub="Best overall response",
+            columns=("RECIST 1.1", "iRECIST"),
+            rows=tuple(rows),
+            notes=(
+                "n (%) of the full analysis set.",
+                "iUPD: progression that was neither confirmed nor reset; iCPD: confirmed progression.",
+                "iBOR needs neither confirmation of response nor a minimum duration.",
+            ),
+        )
+    )

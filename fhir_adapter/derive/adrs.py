@@ -16,6 +16,7 @@ from fhir_adapter.accounting import Finding
 from fhir_adapter.derive.baseline import NO_BASELINE, Graded
 from fhir_adapter.derive.dates import impute_dates, read_dates
 from fhir_adapter.derive.evaluators import evaluator_names
+from fhir_adapter.derive.immune import IMMUNE_PARAMETERS, immune_responses
 from fhir_adapter.derive.numbering import flag, number, study_day
 from fhir_adapter.derive.recist import (
     best_overall_response,
@@ -60,6 +61,8 @@ _PARAM: Final = {
     "RBOR": "Best overall response by each evaluator's own measurements",
     "RSP": "Objective response",
     "CRSP": "Objective response, confirmed",
+    "CB": "Clinical benefit",
+    **IMMUNE_PARAMETERS,
 }
 
 
@@ -298,6 +301,11 @@ def by_visit(
     alive = subject.map(death).isna() | (table["ADT"] <= subject.map(death))
     counts = early & alive & table["PARAMCD"].isin(["OVR", "TRG", "NTRG", "NEWL"])
     table["ANL01FL"] = flag(counts)
+    if study.response.irecist:
+        immune = immune_responses(graded, study, timing.start, timing.death)
+        table = pd.concat([table.astype(object), immune.astype(object)], ignore_index=True)
+        table = table.astype({"RSSEQ": "float64"})
+        table["ADT"] = pd.to_datetime(table["ADT"])
     return table
 
 
@@ -330,6 +338,8 @@ def with_best_responses(rows: pd.DataFrame, study: Study, timing: Timing) -> pd.
         "RSP": objective_response(rs, reference),
         "CRSP": confirmed_objective_response(rs, reference, **confirmation),  # type: ignore[arg-type]
     }
+    if study.response.clinical_benefit_days is not None:
+        results["CB"] = _clinical_benefit(rs, results["RSP"], reference, study.response.clinical_benefit_days)
     parts = [
         result.assign(
             PARAMCD=code,
@@ -366,9 +376,14 @@ def with_best_responses(rows: pd.DataFrame, study: Study, timing: Timing) -> pd.
         .drop_duplicates(["USUBJID", "ADT"], keep="last")
         .set_index(["USUBJID", "ADT"])["ROW"]
     )
-    is_best = table["PARAMCD"].isin(["BOR", "CBOR", "RSP", "CRSP"])
+    is_best = table["PARAMCD"].isin(["BOR", "CBOR", "RSP", "CRSP", "CB"])
     keys = pd.MultiIndex.from_frame(table.loc[is_best, ["USUBJID", "ADT"]])
     table.loc[is_best, "SRCROW"] = of_day.reindex(keys).to_numpy() if len(of_day) else np.nan
+    immune = rows[rows["PARAMCD"] == "IOVR"].drop_duplicates(["USUBJID", "ADT"], keep="last")
+    is_immune = table["PARAMCD"].isin(["IBOR", "IPD"])
+    if len(immune):
+        keys = pd.MultiIndex.from_frame(table.loc[is_immune, ["USUBJID", "ADT"]])
+        table.loc[is_immune, "SRCROW"] = immune.set_index(["USUBJID", "ADT"])["ROW"].reindex(keys).to_numpy()
     subject = table["USUBJID"]
     table["STUDYID"] = subject.map(timing.study_id)
     table["PARAM"] = table["PARAMCD"].map(_PARAM)
@@ -380,6 +395,21 @@ def with_best_responses(rows: pd.DataFrame, study: Study, timing: Timing) -> pd.
     nothing = numbered["SRCSEQ"].isna() & numbered["SRCDOM"].isin(["ADRS", "RS"])
     numbered.loc[nothing, ["SRCDOM", "SRCVAR"]] = None
     return numbered
+
+
+def _clinical_benefit(
+    rs: pd.DataFrame, responds: pd.DataFrame, reference: pd.DataFrame, days: int
+) -> pd.DataFrame:
+    """Y for a CR or PR at any time, and for disease that is at least stable `days` after the reference or later.
+
+    Dated by the first record that shows it: the response, or the stable disease that is late enough.
+    """
+    start = reference.set_index("USUBJID")["ADT"]
+    lasting = rs[rs["AVALC"].isin(["CR", "PR", "SD", "NON-CR/NON-PD"])]
+    late = lasting["ADT"] >= lasting["USUBJID"].map(start) + pd.Timedelta(days=days)
+    first = lasting[late].groupby("USUBJID")["ADT"].min().reindex(responds["USUBJID"]).to_numpy()
+    day = responds["ADT"].where(responds["ADT"].notna(), pd.Series(first, index=responds.index))
+    return responds.assign(AVALC=np.where(day.notna(), "Y", "N"), ADT=day)
 
 
 def _stack(parts: list[pd.DataFrame]) -> pd.DataFrame:
@@ -421,7 +451,7 @@ def adrs_lineage(adrs: pd.DataFrame, adtr: pd.DataFrame, graded: Graded) -> list
     """
     links: list[Link] = []
     computed = adrs[adrs["EVAL"].eq(COMPUTED) & adrs["VISIT"].notna()]
-    sums = computed[computed["PARAMCD"].isin(["OVR", "COMP", "TRG"])].merge(
+    sums = computed[computed["PARAMCD"].isin(["OVR", "COMP", "TRG", "IOVR"])].merge(
         adtr[["USUBJID", "VISIT", "ASEQ"]], on=["USUBJID", "VISIT"], suffixes=("", "_ADTR")
     )
     links += [
@@ -432,7 +462,7 @@ def adrs_lineage(adrs: pd.DataFrame, adtr: pd.DataFrame, graded: Graded) -> list
     for role, code in (("NON-TARGET", "NTRG"), ("NEW", "NEWL")):
         seen = graded.tr[graded.tr["ASSESSED"] & (graded.tr["ROLE"] == role)]
         seen = seen[["USUBJID", "VISIT", "TRLNKID", "TRSEQ"]].merge(tu, on=["USUBJID", "TRLNKID"], how="left")
-        rows = computed[computed["PARAMCD"].isin(["OVR", "COMP", code])][["USUBJID", "VISIT", "ASEQ"]]
+        rows = computed[computed["PARAMCD"].isin(["OVR", "COMP", "IOVR", code])][["USUBJID", "VISIT", "ASEQ"]]
         for subject, seq, parent, lesion in rows.merge(seen, on=["USUBJID", "VISIT"])[
             ["USUBJID", "ASEQ", "TRSEQ", "TUSEQ"]
         ].itertuples(index=False):
@@ -441,7 +471,7 @@ def adrs_lineage(adrs: pd.DataFrame, adtr: pd.DataFrame, graded: Graded) -> list
                 links.append((subject, "ADRS", int(seq), "TU", int(lesion), role.lower()))
     # What was looked for and not assessed is why a visit is not evaluable.
     silent = graded.tr.loc[~graded.tr["ASSESSED"], ["USUBJID", "VISIT", "TRSEQ"]]
-    whole = computed.loc[computed["PARAMCD"].isin(["OVR", "COMP"]), ["USUBJID", "VISIT", "ASEQ"]]
+    whole = computed.loc[computed["PARAMCD"].isin(["OVR", "COMP", "IOVR"]), ["USUBJID", "VISIT", "ASEQ"]]
     links += [
         (subject, "ADRS", int(seq), "TR", int(parent), "not-assessed")
         for subject, seq, parent in whole.merge(silent, on=["USUBJID", "VISIT"])[

@@ -273,6 +273,7 @@ def subject_rows(
             "BORDT": pd.to_datetime(best["ADT"].reindex(at)),
             "RSPFL": flag(response.isin(["CR", "PR"])),
             "DCFL": flag(response.isin(["CR", "PR", "SD", "NON-CR/NON-PD"])),
+            "CBFL": flag(adrs[adrs["PARAMCD"] == "CB"].set_index("USUBJID")["AVALC"].reindex(at).eq("Y")),
             "BESTPCHG": best_change.reindex(at).astype("float64"),
             "SRCDOM": "DM",
             "SRCSEQ": subjects["DMSEQ"],

@@ -108,11 +108,23 @@ class _Derivation:
         code = "CRSP" if endpoint.response == "confirmed" else "RSP"
         self.response = rows[(rows["PARAMCD"] == code) & (rows["AVALC"] == "Y")].set_index("USUBJID")
         self.progression = self._first(overall[overall["AVALC"] == "PD"], "Progressive disease")
+        if endpoint.kind == "IPFS":
+            self.adequate, self.progression = self._immune(facts.adrs)
         self.death = self.moment("DTHDT", "Death", "DM", "DTHDTC", self.table["DMSEQ"])
         self.therapy = self.moment("NEWDT", "New anti-cancer therapy", "CM", "CMSTDTC", self.table["NEWSEQ"])
         self.contact = self._contact()
         name = _START[endpoint.start]
         self.start = self.moment(name, "No assessment after the start", "ADSL", name, 1.0, code=4)
+
+    def _immune(self, adrs: pd.DataFrame) -> tuple[pd.DataFrame, _Moment]:
+        """Adequate assessments by iRECIST, and the iUPD that was confirmed or never reset (Seymour 2017)."""
+        visits = adrs[(adrs["PARAMCD"] == "IOVR") & adrs["ANL01FL"].eq("Y")]
+        adequate = visits[visits["AVALC"] != "NE"].sort_values(["USUBJID", "ADT", "ASEQ"])
+        date = adrs[adrs["PARAMCD"] == "IPD"].set_index("USUBJID")["ADT"]
+        events = visits[
+            visits["AVALC"].isin(["iUPD", "iCPD"]) & (visits["ADT"] == visits["USUBJID"].map(date))
+        ]
+        return adequate, self._first(events, "Progressive disease by iRECIST")
 
     def moment(self, column: str, text: str, domain: str, variable: str, seq: Any, code: int = 0) -> _Moment:
         """A moment from a date column of the subjects."""
@@ -271,6 +283,7 @@ def times_to_event(facts: Facts, study: Study) -> tuple[pd.DataFrame, list[Findi
     - OS: death; else last contact; else the start. A death whose day is not known is censored at last
       contact.
     - DOR: responders, from the first CR or PR (the first that was confirmed). TTR: responders, to it.
+    - IPFS: as PFS, by iRECIST: progression dates from the first iUPD that was confirmed or never reset.
     - EFS: as PFS, and new anti-cancer therapy is an event.
     - TOT: to the last dose; an event unless the subject was still on treatment at last contact.
 

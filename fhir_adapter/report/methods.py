@@ -158,6 +158,28 @@ def _response(study: Study, _: Gettext) -> Iterable[str]:
         yield _("After a complete response, the reappearance of a lesion was progression.")
     else:
         yield _("After a complete response, progression was judged by the 20% and 5 mm rule alone.")
+    if response.adjudication is not None:
+        yield _(
+            "Each of {readers} was graded alone; where they disagreed on {on}, the reading of {adjudicator} counted."
+        ).format(
+            readers=_listed(response.adjudication.readers, _),
+            on=_listed((item.replace("_", " ") for item in response.adjudication.on), _),
+            adjudicator=response.adjudication.adjudicator,
+        )
+    elif response.measured_by is not None:
+        yield _("The measurements of {evaluator} counted; other evaluators were graded beside them.").format(
+            evaluator=response.measured_by
+        )
+    if response.irecist:
+        yield _(
+            "Beside RECIST 1.1, responses were graded by iRECIST: a progression is unconfirmed until an "
+            "assessment at least {days} later confirms it; stable disease or a response in between resets it."
+        ).format(days=_days(response.best.ref_confirm, _))
+    if response.clinical_benefit_days is not None:
+        yield _(
+            "Clinical benefit is a complete or partial response, or disease that was at least stable {days} "
+            "after the reference or later."
+        ).format(days=_days(response.clinical_benefit_days, _))
     best = response.best
     reference = {
         "baseline": _("the baseline examination"),
@@ -199,6 +221,10 @@ def _endpoint(endpoint: Endpoint, study: Study, _: Gettext) -> str:
     kind = {
         "PFS": _(
             "from {start} to the first progression or death of any cause; others were censored at {last}"
+        ),
+        "IPFS": _(
+            "by iRECIST, from {start} to the first progression that was confirmed or never reset, or death of any "
+            "cause; others were censored at {last}"
         ),
         "EFS": _("from {start} to the first event; others were censored at {last}"),
         "OS": _("from {start} to death of any cause; others were censored at the last contact"),

@@ -58,7 +58,8 @@ def test_each_evaluator_is_graded_alone() -> None:
     assert codes(result) == {"several-evaluators"}
     links = result.datasets["LINEAGE"]
     reading = links[links["ROLE"] == "reading"]
-    assert len(reading) == 6 and reading["PARENTSEQ"].is_unique
+    assert len(reading) == 6
+    assert reading["PARENTSEQ"].is_unique
 
 
 @pytest.mark.parametrize(("name", "word"), [("RADIOLOGIST 1", "PR"), ("radiologist 2", "SD")])
@@ -75,7 +76,8 @@ def test_an_evaluator_who_measured_nothing_is_a_finding() -> None:
     """A name that nobody has is said, with the evaluator whose measurements count instead."""
     result = derived(**BASE | {"TR": DIFFER}, study_file=study(response={"measured_by": "SOMEBODY"}))
     (finding,) = result.findings
-    assert finding.code == "several-evaluators" and "measured_by" in finding.text
+    assert finding.code == "several-evaluators"
+    assert "measured_by" in finding.text
 
 
 def test_lesions_belong_to_their_reader() -> None:
