@@ -131,7 +131,7 @@ def _lesions(tu: pd.DataFrame, tr: pd.DataFrame, found: list[Finding]) -> pd.Dat
     found += per_subject("lesion-with-two-roles", text, two.get_level_values("USUBJID"))
     table = table.drop_duplicates(["USUBJID", "TULNKID"]).reset_index(drop=True)
     piece = pd.Series(False, index=table.index)
-    if has_pieces(table["TULNKID"], tr["TRLNKID"]):
+    if has_pieces(table["TULNKID"].unique(), tr["TRLNKID"].unique()):
         more = list_pieces(table, tr[tr["TRLNKID"].notna()]).iloc[len(table) :]
         table = pd.concat([table.astype(object), more.astype(object)], ignore_index=True)
         table = table.astype({"NODAL": bool, "TUSEQ": "Int64"})

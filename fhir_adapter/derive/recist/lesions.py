@@ -25,7 +25,7 @@ from fhir_adapter.derive.recist.columns import (
     text_of,
 )
 from fhir_adapter.derive.recist.pieces import has_pieces, link_pieces, list_pieces, resolve_sizes
-from fhir_adapter.derive.recist.segments import run_starts
+from fhir_adapter.derive.recist.segments import in_order, run_starts, stable_order
 from fhir_adapter.derive.recist.vocabulary import NODE_NORMAL_BELOW_UM, TOO_SMALL_UM
 
 __all__ = [
@@ -123,8 +123,6 @@ def read_lesions(tu: pd.DataFrame, tr: pd.DataFrame) -> Lesions:
     """
     require_columns(tu, ("USUBJID", "TULNKID", "TUSTRESC", "NODAL"), "tu")
     require_columns(tr, ("USUBJID", "TRLNKID", "VISIT", "ADT", "TRTESTCD", "TRSTRESN", "TRSTRESC"), "tr")
-    if has_pieces(tu["TULNKID"], tr["TRLNKID"]):
-        tu = list_pieces(tu, tr)
     # Other tests (a reader's own sum, a density) are not findings of RECIST.
     test = spread(tr["TRTESTCD"], lambda value: _TESTS.get(text_of(value), _OTHER_TEST), _OTHER_TEST)
     used = test != _OTHER_TEST
@@ -143,11 +141,15 @@ def read_lesions(tu: pd.DataFrame, tr: pd.DataFrame) -> Lesions:
     # Rows of a visit stand together from here on: what follows is then linear in the rows.
     key = subject * max(1, len(labels)) + label
     if (key[1:] < key[:-1]).any():
-        order = np.argsort(key, kind="stable")
-        key, subject, link, day = key[order], subject[order], link[order], day[order]
-        test, size, state = test[order], size[order], state[order]
+        order = stable_order(key)
+        key, link, day, test, size, state = in_order(order, key, link, day, test, size, state)
+        subject = key // max(1, len(labels))
 
     links = pd.Index(tu["TULNKID"].unique())
+    in_pieces = has_pieces(link_names, links)
+    if in_pieces:
+        tu = list_pieces(tu, tr)
+        links = pd.Index(tu["TULNKID"].unique())
     lesion_key, lesion_subject, lesion_role, lesion_nodal = _lesions(tu, subjects, links)
     link = links.get_indexer(link_names)[link]
     row_key = np.where(link >= 0, subject * len(links) + link, -1)
@@ -174,7 +176,7 @@ def read_lesions(tu: pd.DataFrame, tr: pd.DataFrame) -> Lesions:
     rows = _Rows(row_visit, row_lesion, day, size, state)
     none = np.empty(0, dtype=np.int64)
     pieces_visit, pieces_lesion = none, none
-    if has_pieces(pd.Series(lesion_link, dtype=object)):
+    if in_pieces:
         lesion_subject, rows, pieces_visit, pieces_lesion = _with_pieces(
             lesion_subject, lesion_link, lesion_role, rows
         )

@@ -12,6 +12,7 @@ subject has the lesions that it names; any other lesion may have a point or a st
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,9 +37,9 @@ def named_parts(link: str) -> tuple[str, ...]:
     return (fragment[1],) if fragment is not None else ()
 
 
-def has_pieces(*columns: pd.Series[Any]) -> bool:
-    """Whether a name in one of the columns can be that of a piece; as a rule none is."""
-    return any(isinstance(name, str) and named_parts(name) for column in columns for name in column.unique())
+def has_pieces(*names: Iterable[Any]) -> bool:
+    """Whether one of the names can be that of a piece; as a rule none is."""
+    return any(isinstance(name, str) and bool(named_parts(name)) for some in names for name in some)
 
 
 def list_pieces(tu: pd.DataFrame, tr: pd.DataFrame) -> pd.DataFrame:

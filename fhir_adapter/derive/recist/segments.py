@@ -9,19 +9,49 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 __all__ = [
     "any_before",
     "cumulative_max",
     "cumulative_sum",
+    "in_order",
     "last_before",
     "min_before",
     "run_starts",
+    "stable_order",
     "start_positions",
 ]
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+
+
+def stable_order(keys: Ints) -> Ints:
+    """The positions that sort `keys`, equal ones in the order in which they stand.
+
+    Keys that are not much more spread than they are many are counted, which is linear in their number; any others
+    are sorted.
+    """
+    count, greatest = len(keys), int(keys.max(initial=0))
+    if not count or keys.min() < 0 or greatest > 8 * count or count > np.iinfo(np.int32).max:
+        return np.argsort(keys, kind="stable")
+    # The columns of a matrix with a one per row, in the order of columns, are the rows in order of their key.
+    cells = (np.ones(count, dtype=np.bool_), keys.astype(np.int32), np.arange(count + 1, dtype=np.int32))
+    return np.asarray(sparse.csr_array(cells, shape=(count, greatest + 1)).tocsc().indices, dtype=np.int64)
+
+
+def in_order(order: Ints, *columns: Ints) -> tuple[Ints, ...]:
+    """Columns in another order; each is made as narrow as its values allow, so that more of it is at hand."""
+
+    def narrow(column: Ints) -> npt.NDArray[Any]:
+        least, greatest = int(column.min(initial=0)), int(column.max(initial=0))
+        for kind in (np.int8, np.int16, np.int32):
+            if np.iinfo(kind).min <= least and greatest <= np.iinfo(kind).max:
+                return column.astype(kind)
+        return column
+
+    return tuple(narrow(column)[order].astype(np.int64) for column in columns)
 
 
 def run_starts(keys: npt.NDArray[Any]) -> Bools:
