@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from datetime import date, datetime
 
 import numpy as np
@@ -276,3 +277,56 @@ def test_a_target_has_no_state() -> None:
     """TUMSTATE of a target is not read, whatever it says: a target is graded by its size."""
     state = TR.iloc[2:3].assign(TRTESTCD="TUMSTATE", TRSTRESN=np.nan, TRSTRESC="SMALLER")
     pd.testing.assert_frame_equal(visit_responses(TU, pd.concat([TR, state])), visit_responses(TU, TR))
+
+
+@pytest.mark.parametrize("function", BEST_FUNCTIONS)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda frame: frame.astype("category"),
+        lambda frame: frame.astype({"USUBJID": "string"}),
+        lambda frame: frame.set_axis([7] * len(frame)),
+        lambda frame: frame.iloc[::-1],
+        lambda frame: frame.assign(ADT=pd.to_datetime(frame["ADT"]) + pd.Timedelta(hours=23)),
+        lambda frame: frame.assign(MORE="a column that nobody asked for"),
+        lambda frame: pd.concat([frame, frame]).drop_duplicates(),
+    ],
+    ids=["category", "string", "one index for all", "reversed", "time of day", "more columns", "copies"],
+)
+def test_any_form_of_records(function, change) -> None:
+    """The form of the frames is of no account to best and objective responses."""
+    expected = function(RS, REFERENCE)
+    pd.testing.assert_frame_equal(function(change(RS), REFERENCE), expected, check_dtype=False)
+    pd.testing.assert_frame_equal(function(RS, change(REFERENCE)), expected, check_dtype=False)
+
+
+def test_records_said_twice_and_ties_of_a_day() -> None:
+    """A record that is there twice counts once; of several on a day the worst counts, whatever their order."""
+    twice = pd.concat([RS, RS])
+    for function in BEST_FUNCTIONS:
+        pd.testing.assert_frame_equal(function(twice, REFERENCE), function(RS, REFERENCE))
+    worst = ["ND", "NE", "CR", "PR", "SD", "NON-CR/NON-PD", "PD"]
+    for better, worse in itertools.pairwise(worst):
+        for pair in ([better, worse], [worse, better]):
+            day = RS.assign(ADT="2021-03-29", AVALC=pair)
+            assert best_overall_response(day, REFERENCE)["AVALC"][0] == worse
+
+
+def test_visits_of_any_index() -> None:
+    """A duplicate index, or one in any order, gives the same visits."""
+    expected = visit_responses(TU, TR)
+    found = visit_responses(TU.set_axis([0] * len(TU)), TR.set_axis([3, 1, 1, 2]))
+    pd.testing.assert_frame_equal(found, expected)
+    pd.testing.assert_frame_equal(visit_responses(TU, TR.iloc[::-1]), expected)
+
+
+def test_a_nadir_without_a_baseline_sum() -> None:
+    """BASE is missing and responses are NE, but the nadir is the smallest sum of the fully assessed visits."""
+    tu = TU.iloc[:1].assign(TULNKID="T02")
+    later = TR.iloc[2:3].assign(VISIT="WEEK 12", ADT="2021-04-01", TRSTRESN=20.0)
+    tr = pd.concat([TR, later])
+    second = pd.concat([TR.iloc[[2]], later]).assign(TRLNKID="T02", TRSTRESN=10.0)
+    graded = visit_responses(pd.concat([TU, tu]), pd.concat([tr, second]))
+    assert graded["BASE"].isna().all()
+    assert graded["NADIR"].tolist()[2] == 40.0
+    assert graded["TRGRESP"].tolist() == [None, "NE", "NE"]
