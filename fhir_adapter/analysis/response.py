@@ -15,7 +15,7 @@ from fhir_adapter.conditions import Comparison, Condition
 from fhir_adapter.results import Cell, Display, Row
 from fhir_adapter.study import ResponseTable, Subgroup
 
-__all__ = ["immune_response_table", "response_tables"]
+__all__ = ["response_tables"]
 
 _MEMBERS: dict[str, list[str | int | float | bool]] = {
     "ORR": ["CR", "PR"],
@@ -155,7 +155,7 @@ def _subgroup_rows(
 
 
 def response_tables(analysis: Analysis) -> None:
-    """Adds every response table of the study: results and displays."""
+    """Adds every response table of the study, and iRECIST beside RECIST 1.1: results and displays."""
     for table in analysis.study.response_tables:
         root = "response" if table.population == "full" else f"response.{table.population}"
         rows: list[Row] = []
@@ -188,9 +188,10 @@ def response_tables(analysis: Analysis) -> None:
                 notes=tuple(notes),
             )
         )
+    _immune_response_table(analysis)
 
 
-def immune_response_table(analysis: Analysis) -> None:
+def _immune_response_table(analysis: Analysis) -> None:
     """Best overall response by iRECIST beside that by RECIST 1.1, where the study derives it.
 
     Ids: `irecist.bor.cr.n`, `irecist.ibor.icr.n`, `irecist.orr.n`, `irecist.iorr.n`; of the full analysis set.

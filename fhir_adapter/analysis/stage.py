@@ -13,7 +13,7 @@ from fhir_adapter.analysis.exposure import exposure_table
 from fhir_adapter.analysis.flow import flow
 from fhir_adapter.analysis.models import models
 from fhir_adapter.analysis.published import published
-from fhir_adapter.analysis.response import immune_response_table, response_tables
+from fhir_adapter.analysis.response import response_tables
 from fhir_adapter.analysis.selection import Analysis
 from fhir_adapter.analysis.summaries import summaries
 from fhir_adapter.analysis.toxicity import toxicity
@@ -37,8 +37,8 @@ def analyse(datasets: Mapping[str, pd.DataFrame], study: Study, data_cutoff: str
     results = Results(study=study.study.id, data_cutoff=data_cutoff)
     analysis = Analysis(study, datasets, results)
     for part in (
-        flow, baseline_table, response_tables, immune_response_table, disagreement, endpoints, toxicity, summaries,
-        exposure_table, models, published,
+        flow, baseline_table, response_tables, disagreement, endpoints, toxicity, summaries, exposure_table, models,
+        published,
     ):  # fmt: skip
         part(analysis)
     return results
