@@ -86,7 +86,7 @@ def _percent(part: pd.Series[Any], whole: pd.Series[Any]) -> pd.Series[Any]:
 
 def _nadir_row(rows: pd.DataFrame) -> pd.Series[Any]:
     """Per row the position of the earlier, fully assessed row with the smallest sum (of equals the first)."""
-    whole = rows["COMPLETE"] & rows["BASE"].notna()
+    whole = rows["COMPLETE"]
     size = rows["SUMDIAM"].where(whole, np.inf)
     lowest = size.groupby(rows["USUBJID"]).cummin()
     before = lowest.groupby(rows["USUBJID"]).shift(1)

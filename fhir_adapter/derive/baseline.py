@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 
 from fhir_adapter.accounting import Finding
+from fhir_adapter.derive.findings import per_subject
+from fhir_adapter.derive.recist.eligibility import target_findings
 from fhir_adapter.derive.recist.visits import assessed_lesions
 from fhir_adapter.derive.visits import Assessments
 
-__all__ = ["NO_BASELINE", "Graded", "choose_visits"]
+__all__ = ["NO_BASELINE", "Graded", "choose_visits", "unmeasurable_targets"]
 
 #: Name of the empty visit that stands in for a missing baseline, so that the visits after it can be graded.
 NO_BASELINE: Final = "(NO BASELINE)"
@@ -135,6 +137,28 @@ def choose_visits(data: Assessments, start: pd.Series[Any], window_days: int) ->
         earlier,
         findings,
     )
+
+
+def unmeasurable_targets(graded: Graded) -> list[Finding]:
+    """Findings for targets that were not measurable at baseline (Eisenhauer 2009, 3.1); they are graded all the same.
+
+    A target must be 10 mm long, a node 15 mm on its short axis.
+    """
+    columns = ["USUBJID", "TRLNKID", "VISIT", "ADT", "TRTESTCD", "TRSTRESN", "TRSTRESC"]
+    found = target_findings(graded.tu[["USUBJID", "TULNKID", "TUSTRESC", "NODAL"]], graded.tr[columns])
+    cases = (
+        ("TARGET-NOT-MEASURABLE", "target-not-measurable", "a target is smaller than 10 mm at baseline"),
+        (
+            "TARGET-NODE-NOT-MEASURABLE",
+            "node-not-measurable",
+            "the short axis of a target node is shorter than 15 mm at baseline",
+        ),
+    )
+    return [
+        finding
+        for name, code, text in cases
+        for finding in per_subject(code, text, found.loc[found["FINDING"] == name, "USUBJID"])
+    ]
 
 
 def _stand_ins(tr: pd.DataFrame, subjects: list[str]) -> pd.DataFrame:

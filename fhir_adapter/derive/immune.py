@@ -37,7 +37,7 @@ def immune_responses(
 
     Args:
         graded: the readings that count.
-        study: settings of RECIST 1.1; a confirmation comes `ref_confirm` days or more after the iUPD.
+        study: settings of RECIST 1.1, which iRECIST shares.
         start: on USUBJID, the start of treatment; subjects without one have no rows.
         death: on USUBJID, the day of death; visits dated after it do not count.
 
@@ -52,7 +52,6 @@ def immune_responses(
         graded.tr[columns],
         sustained_pr=study.response.sustained_pr,
         reappearance_is_pd=study.response.reappearance_is_pd,
-        confirm_days=study.response.best.ref_confirm,
     )
     visits = visits[~(visits["ADT"] > visits["USUBJID"].map(death))]
     # A subject without a baseline has responses too: all but the stand-in for it.

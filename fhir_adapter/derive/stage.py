@@ -35,7 +35,7 @@ from fhir_adapter.derive.adrs import (
 from fhir_adapter.derive.adsl import add_treatment, last_contacts, read_deaths, read_subjects, subject_rows
 from fhir_adapter.derive.adtr import adtr_lineage, best_change, sums_of_diameters
 from fhir_adapter.derive.adtte import Facts, adtte_lineage, times_to_event
-from fhir_adapter.derive.baseline import Graded, choose_visits
+from fhir_adapter.derive.baseline import Graded, choose_visits, unmeasurable_targets
 from fhir_adapter.derive.characteristics import add_characteristics
 from fhir_adapter.derive.dates import apply_cut_off, complete_dates, read_dates
 from fhir_adapter.derive.evaluators import choose_evaluator, evaluators
@@ -203,7 +203,7 @@ def _readings(
         data.tr["VISIT"] = assign_visits(data.tr, study.response.visit_window_days, subjects["START"])
         readings[name] = choose_visits(data, subjects["START"], study.response.baseline_window_days)
         scans = impossible_scans(data.tr, subjects["BIRTH"], subjects["DTHDT"])
-        found = [*data.findings, *scans, *readings[name].findings]
+        found = [*data.findings, *scans, *readings[name].findings, *unmeasurable_targets(readings[name])]
         findings += [finding for finding in found if finding not in findings]
     return readings, findings
 

@@ -173,8 +173,8 @@ def _response(study: Study, _: Gettext) -> Iterable[str]:
     if response.irecist:
         yield _(
             "Beside RECIST 1.1, responses were graded by iRECIST: a progression is unconfirmed until an "
-            "assessment at least {days} later confirms it; stable disease or a response in between resets it."
-        ).format(days=_days(response.best.ref_confirm, _))
+            "assessment at least four weeks later confirms it; stable disease or a response in between resets it."
+        )
     if response.clinical_benefit_days is not None:
         yield _(
             "Clinical benefit is a complete or partial response, or disease that was at least stable {days} "
