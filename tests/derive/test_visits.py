@@ -188,3 +188,27 @@ def test_window_is_a_setting() -> None:
         row(derived(**rows, study_file=study(response={"visit_window_days": 0})).datasets["ADSL"])["NASSESS"]
         == 2
     )
+
+
+def test_targets_that_were_not_measurable() -> None:
+    """A target below 10 mm and a node below 15 mm at baseline are findings; they are graded all the same."""
+    tu = [lesion("T1"), lesion("T2", TUNODAL="Y")]
+    tr = [size("T1", at, 9.0) for at in ("2021-01-01", "2021-03-05")]
+    tr += [size("T2", at, 14.0, TRTESTCD="LPERP") for at in ("2021-01-01", "2021-03-05")]
+    result = derived(**BASE | {"TU": tu, "TR": tr})
+    assert codes(result) == {"target-not-measurable", "node-not-measurable"}
+    assert row(result.datasets["ADRS"], PARAMCD="OVR")["AVALC"] == "SD"
+
+
+def test_pieces_are_no_targets_more() -> None:
+    """Five targets, of which one split and two merged, are five; nodes of all regions are one organ."""
+    names = [f"T{n}" for n in range(1, 6)]
+    tu = [lesion(name) for name in names]
+    tr = [size(name, "2021-01-01", 20.0) for name in names]
+    tr += [size(name, "2021-03-05", 10.0) for name in ("T1.1", "T1.2", "T2/T3", "T4", "T5")]
+    result = derived(**BASE | {"TU": tu, "TR": tr})
+    assert codes(result) == set()
+    assert row(result.datasets["ADTR"], VISIT="ASSESSMENT 2")["AVAL"] == 50.0
+    nodes = [lesion(name, TUNODAL="Y", TULOC=f"Region {name}") for name in ("T1", "T2", "T3")]
+    tr = [size(name, "2021-01-01", 20.0, TRTESTCD="LPERP") for name in ("T1", "T2", "T3")]
+    assert codes(derived(**BASE | {"TU": nodes, "TR": tr})) == {"too-many-targets-in-organ"}

@@ -88,4 +88,7 @@ def _baseline_sizes(lesions: Lesions) -> npt.NDArray[np.int64]:
     size = np.full(len(lesions.lesion_role), -1, dtype=np.int64)
     rows = np.flatnonzero(run_starts(lesions.visit_subject)[lesions.row_visit])
     np.maximum.at(size, lesions.row_lesion[rows], lesions.row_um[rows])
+    # What was measured in pieces at baseline was measured; how large the whole is nobody said.
+    pieces = lesions.pieces_lesion[run_starts(lesions.visit_subject)[lesions.pieces_visit]]
+    size[pieces] = np.where(size[pieces] < 0, MEASURABLE_NODE_UM, size[pieces])
     return size

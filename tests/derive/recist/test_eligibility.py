@@ -58,3 +58,13 @@ def test_no_findings() -> None:
     assert target_findings(*fine).empty
     assert "TARGETS-TOO-MANY-IN-ORGAN" not in set(target_findings(TU.drop(columns="TULOC"), TR)["FINDING"])
     assert target_findings(TU.iloc[:0], TR.iloc[:0]).columns.tolist() == ["USUBJID", "TULNKID", "FINDING"]
+
+
+def test_a_target_measured_in_pieces_at_baseline() -> None:
+    """Two fragments at baseline are one target, which has its baseline."""
+    tu = pd.DataFrame([{"USUBJID": "A", "TULNKID": "T1", "TUSTRESC": "TARGET", "NODAL": False}])
+    tr = pd.DataFrame(
+        [("A", link, "BASE", "2021-01-04", "LDIAM", 8.0, "8") for link in ("T1.1", "T1.2")],
+        columns=["USUBJID", "TRLNKID", "VISIT", "ADT", "TRTESTCD", "TRSTRESN", "TRSTRESC"],
+    )
+    assert target_findings(tu, tr).empty
