@@ -14,7 +14,7 @@ import pandas as pd
 from fhir_adapter.accounting import Finding
 from fhir_adapter.study import Study
 
-__all__ = ["choose_evaluator", "evaluator_names", "evaluators", "read_by"]
+__all__ = ["absent_evaluators", "choose_evaluator", "evaluator_names", "evaluators", "read_by"]
 
 _INVESTIGATOR: Final = "INVESTIGATOR"
 
@@ -60,3 +60,22 @@ def choose_evaluator(names: list[str], study: Study) -> tuple[str, list[Finding]
     if asked is not None:
         text = f"nobody of the name that `measured_by` gives measured anything; {text}"
     return chosen, [Finding("several-evaluators", text, "derive", detail=f"{chosen} of {', '.join(names)}")]
+
+
+def absent_evaluators(names: list[str], study: Study) -> list[Finding]:
+    """Findings for evaluators of the study file who measured nothing, where one evaluator (or nobody named) did.
+
+    Args:
+        names: what `evaluators` returned.
+        study: `measured_by` and `adjudication`.
+    """
+    response = study.response
+    asked = [] if response.measured_by is None else [response.measured_by]
+    asked += [] if response.adjudication is None else response.adjudication.readers
+    known = {name.upper() for name in names}
+    text = "an evaluator of the study file measured nothing; the only measurements that there are count"
+    return [
+        Finding("reader-without-readings", text, "derive", detail=name)
+        for name in asked
+        if names and name.upper() not in known
+    ]

@@ -19,6 +19,7 @@ from fhir_adapter.derive.adae import actions_of_administrations, adae_lineage, a
 from fhir_adapter.derive.adex import adex_lineage, exposure_by_drug, read_exposure, with_levels
 from fhir_adapter.derive.adjudication import adjudicate, select_readings
 from fhir_adapter.derive.adrs import (
+    COMPUTED,
     Timing,
     adrs_lineage,
     after_baseline,
@@ -38,7 +39,7 @@ from fhir_adapter.derive.adtte import Facts, adtte_lineage, times_to_event
 from fhir_adapter.derive.baseline import Graded, choose_visits, unmeasurable_targets
 from fhir_adapter.derive.characteristics import add_characteristics
 from fhir_adapter.derive.dates import apply_cut_off, complete_dates, read_dates
-from fhir_adapter.derive.evaluators import choose_evaluator, evaluators
+from fhir_adapter.derive.evaluators import absent_evaluators, choose_evaluator, evaluators
 from fhir_adapter.derive.numbering import finish
 from fhir_adapter.derive.visits import assign_visits, impossible_scans, read_assessments
 from fhir_adapter.lineage import Link
@@ -115,7 +116,7 @@ def derive(sdtm: dict[str, pd.DataFrame], study: Study, *, cutoff: dt.date) -> D
     recorded, found = recorded_responses(cut["RS"], study, _timing(subjects, study))
     findings += found
     responses = {name: grade_visits(reading, study) for name, reading in readings.items()}
-    reader, found = _chosen(readings, responses, recorded, study)
+    reader, found = _chosen(readings, responses, recorded, evaluators(cut["TR"]), study)
     findings += found
     graded = select_readings(readings, reader)
     subjects["BASEDT"] = pd.to_datetime(graded.baseline["BASEDT"].reindex(subjects.index))
@@ -123,6 +124,11 @@ def derive(sdtm: dict[str, pd.DataFrame], study: Study, *, cutoff: dt.date) -> D
     counted = select_responses(responses, reader)
     read = other_readings(readings, responses, reader) if len(readings) > 1 else None
     visit_rows = by_visit(counted, name_visits(recorded, graded, study, timing), graded, study, timing, read)
+    if study.response.evaluator != COMPUTED and not visit_rows["PARAMCD"].eq("OVR").any():
+        text = "nobody of the name that `evaluator` gives recorded a response: no response counts"
+        findings.append(
+            Finding("evaluator-without-responses", text, "derive", detail=study.response.evaluator)
+        )
     adrs = with_best_responses(visit_rows, study, timing)
     adtr = sums_of_diameters(
         counted, graded, subjects["STUDYID"], first_progression(visit_rows), subjects["DTHDT"]
@@ -212,12 +218,15 @@ def _chosen(
     readings: dict[str, Graded],
     responses: dict[str, pd.DataFrame],
     recorded: pd.DataFrame,
+    names: list[str],
     study: Study,
 ) -> tuple[pd.Series[Any], list[Finding]]:
     """On USUBJID the evaluator whose reading counts."""
     subjects = sorted(set().union(*(reading.visits["USUBJID"] for reading in readings.values())))
     if len(readings) == 1:
-        return pd.Series(next(iter(readings)), index=subjects, dtype="object"), []
+        return pd.Series(next(iter(readings)), index=subjects, dtype="object"), absent_evaluators(
+            names, study
+        )
     rules = study.response.adjudication
     if rules is not None:
         later = {name: after_baseline(responses[name], readings[name]) for name in readings}

@@ -165,3 +165,16 @@ def test_recorded_responses_of_readers_have_their_names() -> None:
     result = derived(**rows, study_file=study(response={"evaluator": "RADIOLOGIST 2"}))
     assert overall(result) == [("2021-03-05", "PD", "RADIOLOGIST 2")]
     assert pd.isna(row(result.datasets["ADSL"])["RSPFL"])
+
+
+def test_evaluators_of_the_study_file_who_did_nothing() -> None:
+    """One evaluator measured, and nobody recorded anything: those whom the study names are findings."""
+    rows = BASE | {"TR": [one | {"TREVAL": "INVESTIGATOR"} for one in sums(("2021-03-05", 60.0))]}
+    named = study(response={"measured_by": "RADIOLOGIST 1"})
+    for study_file, names in ((named, 1), (adjudicated(), 2)):
+        result = derived(**rows, study_file=study_file)
+        assert [f.code for f in result.findings] == ["reader-without-readings"] * names
+        assert overall(result) == [("2021-03-05", "PR", "COMPUTED")]
+    result = derived(**rows, study_file=study(response={"evaluator": "RADIOLOGIST 1"}))
+    assert codes(result) == {"evaluator-without-responses"}
+    assert row(result.datasets["ADSL"])["BOR"] == "MISSING"
