@@ -44,6 +44,7 @@ __all__ = [
     "Limits",
     "Mapping",
     "Published",
+    "Randomisation",
     "ReportSettings",
     "Response",
     "ResponseTable",
@@ -206,6 +207,34 @@ class Treatment(_Model):
         description="A dose is reduced if it is lower than this share below the planned dose.",
     )  # fmt: skip
     arms: list[Arm] = []
+
+
+class Randomisation(_Model):
+    """Where the date of randomisation (DM.RANDDTC) stands; of several the earliest counts.
+
+    - `research_subject`: `period.start` of the study's ResearchSubject.
+    - `extension`: a date or dateTime extension of the study's ResearchSubject, by its URL.
+    - `observation`: an Observation with one of the codes; its date value, else its effective time.
+    - `procedure`: a Procedure with one of the codes; when it was performed.
+    - `encounter`: an Encounter with one of the codes as its type; the start of its period.
+    """
+
+    source: Literal["research_subject", "extension", "observation", "procedure", "encounter"]
+    codes: list[Annotated[str, Field(pattern=r"^[^|]+\|[^|]+$")]] = Field(
+        default=[], description="`system|code`; for an observation, procedure or encounter."
+    )
+    url: str | None = Field(default=None, description="URL of the extension.")
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Randomisation:
+        coded = self.source in {"observation", "procedure", "encounter"}
+        if coded != bool(self.codes):
+            wanted = "needs `codes`" if coded else "has no `codes`"
+            raise ValueError(f"randomisation by {self.source} {wanted}")
+        if (self.source == "extension") != (self.url is not None):
+            wanted = "needs the `url` of the extension" if self.url is None else "has no `url`"
+            raise ValueError(f"randomisation by {self.source} {wanted}")
+        return self
 
 
 class BestResponse(_Model):
@@ -580,6 +609,7 @@ class Study(_Model):
     mapping: Mapping = Mapping()
     cohort: Cohort
     treatment: Treatment
+    randomisation: Randomisation | None = None
     response: Response = Response()
     imputation: Imputation = Imputation()
     last_contact: list[str] = Field(
@@ -671,7 +701,7 @@ def load_study(path: Path) -> tuple[Study, str]:
     """
     tree, raw = read_yaml(path, StudyFileError, "the study file")
     try:
-        return Study.model_validate(tree), hashlib.sha256(raw).hexdigest()
+        study = Study.model_validate(tree)
     except ValidationError as error:
         problems = []
         for item in error.errors():
@@ -681,6 +711,38 @@ def load_study(path: Path) -> tuple[Study, str]:
         raise StudyFileError(
             "; ".join(problems), remedy="`fhir-adapter study schema` prints what a study file may hold."
         ) from error
+    _check_randomisation(study, tree, path.name)
+    return study, hashlib.sha256(raw).hexdigest()
+
+
+def _check_randomisation(study: Study, tree: Any, name: str) -> None:
+    """Refuses a study that counts from the randomisation and does not say where its date stands.
+
+    Raises:
+        StudyFileError: with the line of each setting that asks for it.
+    """
+    if study.randomisation is not None:
+        return
+    asking: list[tuple[int | str, ...]] = [
+        ("endpoints", place, "start")
+        for place, endpoint in enumerate(study.endpoints)
+        if endpoint.start == "randomisation"
+    ]
+    asking += [
+        ("sensitivity", place, "changes", "start")
+        for place, item in enumerate(study.sensitivity)
+        if item.changes.get("start") == "randomisation"
+    ]
+    if study.response.best.reference == "randomisation":
+        asking.append(("response", "best", "reference"))
+    if asking:
+        places = (f"{name}:{line_of(tree, path)}: {'.'.join(map(str, path))}" for path in asking)
+        raise StudyFileError(
+            "; ".join(
+                f"{place}: the study does not say where the date of randomisation stands" for place in places
+            ),
+            remedy="Add a `randomisation:` section that names its source.",
+        )
 
 
 def json_schema() -> dict[str, Any]:

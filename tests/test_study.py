@@ -75,3 +75,33 @@ def test_shipped_studies_are_valid(path: Path) -> None:
     tree = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     tree["study"]["data_cutoff"] = str(tree["study"]["data_cutoff"])
     jsonschema.Draft202012Validator(json_schema()).validate(tree)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("kind: PFS}", "kind: PFS, start: randomisation}", "study.yaml:12: endpoints.0.start"),
+        (
+            "endpoints:",
+            "response:\n  best:\n    reference: randomisation\nendpoints:",
+            "study.yaml:13: response.best.reference",
+        ),
+        (
+            "kind: PFS}\n",
+            "kind: PFS}\nsensitivity:\n  - id: itt\n    label: ITT\n    endpoint: PFS\n"
+            "    changes: {start: randomisation}\n",
+            "study.yaml:17: sensitivity.0.changes.start",
+        ),
+    ],
+)
+def test_a_randomisation_without_a_source_is_refused(
+    tmp_path: Path, old: str, new: str, expected: str
+) -> None:
+    """Whatever counts from the randomisation needs the section that says where its date stands."""
+    text = GOOD.replace(old, new)
+    with pytest.raises(StudyFileError) as raised:
+        load_study(write(tmp_path, text))
+    assert expected in str(raised.value)
+    assert "date of randomisation" in str(raised.value)
+    study, _ = load_study(write(tmp_path, text + "randomisation: {source: research_subject}\n"))
+    assert study.randomisation is not None

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from fhir_adapter.accounting import Finding
-from fhir_adapter.derive.dates import COLLECTED_AT, complete_dates, impute_dates, read_dates
+from fhir_adapter.derive.dates import COLLECTED_AT, impute_dates, read_dates
 from fhir_adapter.derive.findings import per_subject
 from fhir_adapter.derive.numbering import flag, none_for_missing
 from fhir_adapter.errors import StudyFileError
@@ -21,10 +21,11 @@ from fhir_adapter.study import Study
 __all__ = ["add_treatment", "last_contacts", "read_deaths", "read_subjects", "subject_rows"]
 
 
-def read_subjects(dm: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
+def read_subjects(dm: pd.DataFrame, cutoff: dt.date) -> tuple[pd.DataFrame, list[Finding]]:
     """Demographics on USUBJID.
 
-    DM's columns and BIRTH (first possible day), BIRTHMID (for the age), RANDDT.
+    DM's columns and BIRTH (first possible day), BIRTHMID (for the age), RANDDT (complete dates up to the
+    cut-off: a partial date of randomisation is a finding and starts nothing).
     """
     twice = dm.loc[dm["USUBJID"].duplicated(), "USUBJID"]
     findings = per_subject("subject-twice", "DM has two rows of one subject; the first counts", twice)
@@ -34,10 +35,15 @@ def read_subjects(dm: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
     text = "the date of birth is partial: the age counts from the middle of what is known"
     partial = subjects.index[birth["PRECISION"].isin(["Y", "M"])]
     findings += per_subject("partial-birth-date", text, partial)
-    subjects = subjects.assign(
-        BIRTH=birth["FIRST"], BIRTHMID=middle, RANDDT=complete_dates(subjects["RANDDTC"])
-    )
-    return subjects, findings
+    randomised = read_dates(subjects["RANDDTC"])
+    text = "the date of randomisation is partial and starts nothing"
+    partial = subjects.index[randomised["PRECISION"].isin(["Y", "M"])]
+    findings += per_subject("partial-randomisation-date", text, partial)
+    day = randomised["FIRST"].where(randomised["PRECISION"] == "D")
+    late = day > pd.Timestamp(cutoff)
+    text = "randomised after the data cut-off: not yet randomised at it"
+    findings += per_subject("randomised-after-cut-off", text, subjects.index[late])
+    return subjects.assign(BIRTH=birth["FIRST"], BIRTHMID=middle, RANDDT=day.mask(late)), findings
 
 
 def last_contacts(
@@ -199,11 +205,15 @@ def add_treatment(
     )
     order = ["RANDDT", "TRTSDT"] if randomised else ["TRTSDT", "RANDDT"]
     subjects["START"] = subjects[order[0]].fillna(subjects[order[1]])
+    findings = []
+    if randomised:
+        without = subjects.index[subjects["RANDDT"].isna() & subjects["TRTSDT"].notna()]
+        text = "treated without a date of randomisation: no endpoint that counts from it"
+        findings += per_subject("not-randomised", text, without)
     arms = {arm.value: arm.id for arm in study.treatment.arms}
     named = subjects["ACTARM"].where(subjects["ACTARM"].notna(), subjects["ARM"])
     subjects["TRT01A"] = none_for_missing(named.map(arms))
     unknown = named.notna() & subjects["TRT01A"].isna()
-    findings = []
     if arms and unknown.any():
         findings.append(
             Finding(

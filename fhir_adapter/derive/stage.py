@@ -41,6 +41,7 @@ from fhir_adapter.derive.characteristics import add_characteristics
 from fhir_adapter.derive.dates import apply_cut_off, complete_dates, read_dates
 from fhir_adapter.derive.evaluators import absent_evaluators, choose_evaluator, evaluators
 from fhir_adapter.derive.numbering import finish
+from fhir_adapter.derive.sequences import impossible_sequences
 from fhir_adapter.derive.visits import assign_visits, impossible_scans, read_assessments
 from fhir_adapter.lineage import Link
 from fhir_adapter.lineage import frame as lineage_frame
@@ -83,7 +84,7 @@ def derive(sdtm: dict[str, pd.DataFrame], study: Study, *, cutoff: dt.date) -> D
         {name: sdtm[name] if name in sdtm else empty(name) for name in names}, cutoff
     )
 
-    subjects, found = read_subjects(cut["DM"])
+    subjects, found = read_subjects(cut["DM"], cutoff)
     findings += found
     findings += _without_demographics(cut, subjects)
     cut = {
@@ -109,6 +110,7 @@ def derive(sdtm: dict[str, pd.DataFrame], study: Study, *, cutoff: dt.date) -> D
         subjects["LSTALVDT"] > subjects["DTHDT"], subjects["DTHDT"]
     )
     findings += _doses_after_death(exposure, subjects["DTHDT"])
+    findings += impossible_sequences(cut, subjects)
 
     readings, found = _readings(cut, study, subjects)
     findings += found

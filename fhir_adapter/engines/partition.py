@@ -63,6 +63,9 @@ _PYTHON: Mapping[str, frozenset[type]] = {
     "decimal": frozenset({int, float, Decimal}),
 }
 
+#: Views that are read only where the study names them as the source of its randomisation.
+_RANDOMISATION = "dm_randomisation_"
+
 #: Datasets that the mapping makes.
 DOMAINS = ("DM", "MH", "SC", "TU", "TR", "RS", "EX", "CM", "AE", "PR", "SV", "DS")
 
@@ -124,8 +127,12 @@ def view_names(study: Study) -> tuple[str, ...]:
     """
     shipped = sorted(path.stem for path in asset("mappings", "views").glob("*.json"))
     wanted = study.mapping.views
+    randomisation = f"{_RANDOMISATION}{study.randomisation.source}" if study.randomisation else None
     if wanted is None:
-        return tuple(shipped)
+        # A view of every Observation costs time that only a study which needs it should pay.
+        return tuple(name for name in shipped if not name.startswith(_RANDOMISATION) or name == randomisation)
+    if randomisation in shipped:
+        wanted = [*wanted, randomisation]
     missing = sorted(set(wanted) - set(shipped))
     if missing:
         raise StudyFileError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fhir_adapter.mapping.domains.context import Context, Row
+from fhir_adapter.mapping.domains.randomisation import randomisations
 
 __all__ = ["demographics"]
 
@@ -94,6 +95,7 @@ def demographics(context: Context, enrolled: dict[int, list[Row]]) -> None:
     """
     consents = _consents(context)
     details = {row.resource: row for row in context.table("ds_research_subject")}
+    randomised = randomisations(context, enrolled)
     persons = {
         context.subjects[number]: (number, rows[0]) for number, rows in context.by_resource("dm_patient")
     }
@@ -136,5 +138,8 @@ def demographics(context: Context, enrolled: dict[int, list[Row]]) -> None:
             values["CONSENT"] = given[-1][1]
             values["RFICDTC"] = next((date for date, status, _ in given if status == "permit" and date), None)
             sources += [number for _, _, number in given]
+        if usubjid in randomised:
+            values["RANDDTC"], number = randomised[usubjid]
+            sources.append(number)
         if sources:
             context.emit("DM", " ".join(dict.fromkeys(views)), sources, usubjid, **values)
