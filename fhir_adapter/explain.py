@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pandas as pd
 
-from fhir_adapter.analysis.selection import replay
+from fhir_adapter.analysis.selection import replay, up_to_cut_off
 from fhir_adapter.datasets import metadata
 from fhir_adapter.errors import UsageError
 from fhir_adapter.mapping.domains.context import RawResource
@@ -231,7 +231,7 @@ def explain(
         raise UsageError(
             f"no result has the id {id_!r}", remedy=f"Some that do: {', '.join(near)}." if near else ""
         )  # fmt: skip
-    rows = replay(result, datasets, study)
+    rows = replay(result, up_to_cut_off(datasets, results.data_cutoff), study)
     subjects = tuple(sorted(set(rows["USUBJID"])))
     chosen = set(subjects) if subject is None else {subject} & set(subjects)
     tree = _Tree(datasets, chosen)

@@ -332,7 +332,13 @@ class Endpoint(_Model):
     id: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{0,7}$", description="PARAMCD in ADTTE.")]
     label: str
     kind: Literal["PFS", "OS", "DOR", "TTR", "EFS", "TOT", "IPFS"]
-    start: Literal["baseline", "first_dose", "randomisation"] = "baseline"
+    start: Literal["baseline", "first_dose", "randomisation"] = Field(
+        default="baseline", description="The first dose where time on treatment (TOT) names none."
+    )
+    evaluator: str | None = Field(
+        default=None, description="Whose responses count, if not those of `response.evaluator`: COMPUTED from "
+        "measurements, INVESTIGATOR, or the RSEVAL of a reader.",
+    )  # fmt: skip
     count_first_day: bool = False
     censor_at: Literal["last_adequate_assessment", "last_contact"] = "last_adequate_assessment"
     censor_new_therapy: bool = False
@@ -347,6 +353,13 @@ class Endpoint(_Model):
     )
     by: list[Slug] = Field(default=[], description="Subgroups (ids) with a curve each and a log-rank test.")
     population: Slug = "full"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _treatment_starts_with_its_first_dose(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("kind") == "TOT" and "start" not in values:
+            return values | {"start": "first_dose"}
+        return values
 
 
 class AnalysisSet(_Model):

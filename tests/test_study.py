@@ -88,8 +88,10 @@ def test_shipped_studies_are_valid(path: Path) -> None:
         ),
         (
             "kind: PFS}\n",
-            "kind: PFS}\nsensitivity:\n  - id: itt\n    label: ITT\n    endpoint: PFS\n"
-            "    changes: {start: randomisation}\n",
+            (
+                "kind: PFS}\nsensitivity:\n  - id: itt\n    label: ITT\n    endpoint: PFS\n"
+                "    changes: {start: randomisation}\n"
+            ),
             "study.yaml:17: sensitivity.0.changes.start",
         ),
     ],

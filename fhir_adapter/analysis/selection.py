@@ -6,6 +6,7 @@ through `Selection`, hence the subjects that `explain` reaches are by constructi
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,10 +16,12 @@ import pandas as pd
 from pydantic import TypeAdapter
 
 from fhir_adapter.conditions import AllOf, Comparison, Condition, evaluate
+from fhir_adapter.datasets import metadata
+from fhir_adapter.derive.dates import apply_cut_off
 from fhir_adapter.results import Result, Results
 from fhir_adapter.study import Study
 
-__all__ = ["DAYS_PER_MONTH", "Analysis", "both", "equals", "replay", "slug"]
+__all__ = ["DAYS_PER_MONTH", "Analysis", "both", "equals", "replay", "slug", "up_to_cut_off"]
 
 #: rules.md, Dates, units, identity: months are days / 30.4375.
 DAYS_PER_MONTH = 30.4375
@@ -65,6 +68,21 @@ def _rows(
     rows = datasets[dataset]
     rows = rows if condition is None else rows[evaluate(condition, datasets, dataset)]
     return rows[rows["USUBJID"].isin(subjects)]
+
+
+def up_to_cut_off(datasets: Mapping[str, pd.DataFrame], data_cutoff: str) -> dict[str, pd.DataFrame]:
+    """The datasets without the rows of SDTM-like ones that are dated after the cut-off (ISO date).
+
+    The ADaM datasets were derived within it; what was mapped may reach beyond it where the cut-off is rolling.
+    """
+    sdtm = {name: rows for name, rows in datasets.items() if _is_sdtm(name)}
+    kept, _ = apply_cut_off(sdtm, dt.date.fromisoformat(data_cutoff))
+    return {**datasets, **kept}
+
+
+def _is_sdtm(name: str) -> bool:
+    known = metadata().get(name)
+    return known is not None and known.model == "SDTM"
 
 
 def replay(result: Result, datasets: Mapping[str, pd.DataFrame], study: Study) -> pd.DataFrame:

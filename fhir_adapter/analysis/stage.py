@@ -14,7 +14,7 @@ from fhir_adapter.analysis.flow import flow
 from fhir_adapter.analysis.models import models
 from fhir_adapter.analysis.published import published
 from fhir_adapter.analysis.response import response_tables
-from fhir_adapter.analysis.selection import Analysis
+from fhir_adapter.analysis.selection import Analysis, up_to_cut_off
 from fhir_adapter.analysis.summaries import summaries
 from fhir_adapter.analysis.toxicity import toxicity
 from fhir_adapter.results import Results
@@ -27,7 +27,8 @@ def analyse(datasets: Mapping[str, pd.DataFrame], study: Study, data_cutoff: str
     """Computes every number of the report.
 
     Args:
-        datasets: the ADaM datasets of the derive stage, and the SDTM-like ones where a condition names them.
+        datasets: the ADaM datasets of the derive stage, and the SDTM-like ones where a condition names them;
+            rows of these after the cut-off do not count.
         study: the study definition.
         data_cutoff: the cut-off that was used, ISO date.
 
@@ -35,7 +36,7 @@ def analyse(datasets: Mapping[str, pd.DataFrame], study: Study, data_cutoff: str
         Results and displays; the same datasets and study give the same bytes.
     """
     results = Results(study=study.study.id, data_cutoff=data_cutoff)
-    analysis = Analysis(study, datasets, results)
+    analysis = Analysis(study, up_to_cut_off(datasets, data_cutoff), results)
     for part in (
         flow, baseline_table, response_tables, disagreement, endpoints, toxicity, summaries, exposure_table, models,
         published,

@@ -17,11 +17,12 @@ from pydantic import ValidationError
 
 from fhir_adapter.accounting import Finding
 from fhir_adapter.derive.numbering import number
+from fhir_adapter.derive.recist import confirmed_objective_response, objective_response
 from fhir_adapter.errors import StudyFileError
 from fhir_adapter.lineage import Link
 from fhir_adapter.study import Endpoint, Study
 
-__all__ = ["Facts", "adtte_lineage", "planned_endpoints", "times_to_event"]
+__all__ = ["Facts", "adtte_lineage", "overall_by", "planned_endpoints", "times_to_event"]
 
 Dates = npt.NDArray[np.datetime64]
 Bools = npt.NDArray[np.bool_]
@@ -63,7 +64,7 @@ class Facts:
 
     Attributes:
         subjects: on USUBJID: STUDYID, DMSEQ, BASEDT, TRTSDT, RANDDT, TRTEDT, LASTSEQ (EXSEQ of the last
-            dose), DTHDT, UNDATED (died, day unknown), LSTALVDT, LSTDOM, LSTVAR, LSTSEQ, BASESEQ (ADTR's ASEQ
+            dose), DTHDT, DTHDTF, UNDATED (died, day unknown), LSTALVDT, LSTDOM, LSTVAR, LSTSEQ, BASESEQ (ADTR's ASEQ
             of the baseline row), FIRSTSEQ (EXSEQ of the first dose), NEWDT and NEWSEQ (new anti-cancer
             therapy: CM), ENDED (treatment ended).
         adrs: ADRS with ASEQ.
@@ -94,6 +95,48 @@ class _Moment:
         return ~np.isnat(self.date)
 
 
+def overall_by(facts: Facts, evaluator: str) -> pd.DataFrame:
+    """Rows of ADRS with one evaluator's overall responses up to the first PD among them and to death.
+
+    COMPUTED are those from measurements; INVESTIGATOR also responses that name no evaluator.
+    """
+    adrs = facts.adrs
+    rows = adrs[
+        adrs["PARAMCD"].isin(["OVR", "COMP", "INV", "RDR"]) & adrs["USUBJID"].isin(facts.subjects.index)
+    ]
+    name = rows["EVAL"].astype("string").str.upper()
+    if evaluator.upper().startswith("INVESTIGATOR"):
+        mine = name.isna() | name.str.startswith("INVESTIGATOR").fillna(False)
+    else:
+        mine = name.eq(evaluator.upper()).fillna(False)
+    rows = rows[mine.astype(bool)]
+    # A recorded response that counts stands twice, as OVR and as INV or RDR.
+    rows = rows.sort_values(["USUBJID", "ADT", "ASEQ"], kind="stable")
+    rows = rows.drop_duplicates(["USUBJID", "ADT", "AVALC"])
+    subject = rows["USUBJID"]
+    progression = subject.map(rows[rows["AVALC"] == "PD"].groupby("USUBJID")["ADT"].min())
+    death = subject.map(facts.subjects["DTHDT"])
+    return rows[~(rows["ADT"] > progression) & ~(rows["ADT"] > death)]
+
+
+def _responses_in(overall: pd.DataFrame, facts: Facts, endpoint: Endpoint, study: Study) -> pd.DataFrame:
+    """On USUBJID: ADT and ASEQ of the first CR or PR (that is confirmed) of one evaluator's responses."""
+    best = study.response.best
+    start = facts.subjects[_START[best.reference]].dropna()
+    reference = pd.DataFrame({"USUBJID": start.index, "ADT": start.to_numpy()})
+    rs = overall[["USUBJID", "ADT", "AVALC"]]
+    if endpoint.response == "confirmed":
+        result = confirmed_objective_response(
+            rs, reference, ref_confirm=best.ref_confirm, max_nr_ne=best.max_nr_ne, accept_sd=best.accept_sd
+        )
+    else:
+        result = objective_response(rs, reference)
+    yes = result[result["AVALC"] == "Y"]
+    of_day = overall[overall["AVALC"].isin(["CR", "PR"])].drop_duplicates(["USUBJID", "ADT"])
+    found = yes[["USUBJID", "ADT"]].merge(of_day[["USUBJID", "ADT", "ASEQ"]], on=["USUBJID", "ADT"])
+    return found.set_index("USUBJID")
+
+
 _FIELDS: Final = ("date", "text", "domain", "variable", "seq", "code")
 
 
@@ -102,11 +145,15 @@ class _Derivation:
 
     def __init__(self, facts: Facts, endpoint: Endpoint, study: Study) -> None:
         self.table, self.endpoint, self.study = facts.subjects, endpoint, study
-        rows = facts.adrs[facts.adrs["ANL01FL"].eq("Y")]
-        overall = rows[(rows["PARAMCD"] == "OVR") & rows["USUBJID"].isin(self.table.index)]
+        if endpoint.evaluator is None:
+            rows = facts.adrs[facts.adrs["ANL01FL"].eq("Y")]
+            overall = rows[(rows["PARAMCD"] == "OVR") & rows["USUBJID"].isin(self.table.index)]
+            code = "CRSP" if endpoint.response == "confirmed" else "RSP"
+            self.response = rows[(rows["PARAMCD"] == code) & (rows["AVALC"] == "Y")].set_index("USUBJID")
+        else:
+            overall = overall_by(facts, endpoint.evaluator)
+            self.response = _responses_in(overall, facts, endpoint, study)
         self.adequate = overall[~overall["AVALC"].isin(["NE", "ND"])].sort_values(["USUBJID", "ADT", "ASEQ"])
-        code = "CRSP" if endpoint.response == "confirmed" else "RSP"
-        self.response = rows[(rows["PARAMCD"] == code) & (rows["AVALC"] == "Y")].set_index("USUBJID")
         self.progression = self._first(overall[overall["AVALC"] == "PD"], "Progressive disease")
         if endpoint.kind == "IPFS":
             self.adequate, self.progression = self._immune(facts.adrs)
@@ -253,7 +300,9 @@ class _Derivation:
             )
             before = self._with_text(self.or_start(before), "Assessments missed before the event", 3)
             gap = 2 * self.study.response.assessment_interval_days + self.study.response.visit_window_days
-            end = before.where(event.known & (event.date - before.date > gap * _DAY), end)
+            # Only progression and death may come too late; new therapy (EFS) is known to the day.
+            late = (event.domain != "CM") & (event.date - before.date > gap * _DAY)
+            end = before.where(event.known & late, end)
         if self.endpoint.censor_new_therapy and self.endpoint.kind != "EFS":
             text = "Last adequate assessment before new anti-cancer therapy"
             before = self._with_text(
@@ -315,6 +364,7 @@ def times_to_event(facts: Facts, study: Study) -> tuple[pd.DataFrame, list[Findi
                 "PARAM": label,
                 "STARTDT": start.date,
                 "ADT": end.date,
+                "ADTF": np.where(end.domain == "DM", subjects["DTHDTF"].to_numpy(dtype=object), nothing),
                 "AVAL": days + int(endpoint.count_first_day),
                 "CNSR": end.code,
                 "EVNTDESC": np.where(event, end.text, nothing),
@@ -333,6 +383,9 @@ def times_to_event(facts: Facts, study: Study) -> tuple[pd.DataFrame, list[Findi
             Finding("event-before-start", text, "derive", usubjid=name)
             for name in sorted(table.loc[early, "USUBJID"])
         ]
+        if endpoint.evaluator is not None and overall_by(facts, endpoint.evaluator).empty:
+            text = f"{code} is by an evaluator of whom there is no response: everybody is censored"
+            findings.append(Finding("evaluator-without-responses", text, "derive", detail=endpoint.evaluator))
         parts.append(table)
     if not parts:
         columns = [

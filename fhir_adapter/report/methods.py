@@ -232,7 +232,7 @@ def _endpoint(endpoint: Endpoint, study: Study, _: Gettext) -> str:
             "in responders, from the first response to progression or death; others were censored at {last}"
         ),
         "TTR": _("from {start} to the first response; others were censored at {last}"),
-        "TOT": _("from the first to the last dose"),
+        "TOT": _("from {start} to the last dose"),
     }[endpoint.kind]
     text = f"{endpoint.label}: {kind.format(start=start, last=last)}"
     if endpoint.kind == "DOR" and endpoint.response == "confirmed":
@@ -241,6 +241,8 @@ def _endpoint(endpoint: Endpoint, study: Study, _: Gettext) -> str:
         text += _("; new anti-cancer therapy censors at the last adequate assessment before it")
     if endpoint.censor_missed_assessments:
         text += _("; an event after two or more missed assessments censors before the gap")
+    if endpoint.evaluator is not None:
+        text += _("; responses are those of {evaluator}").format(evaluator=endpoint.evaluator)
     if endpoint.count_first_day:
         text += _("; the first day counts as day 1")
     return text + "."

@@ -8,6 +8,7 @@ import pytest
 from fhir_adapter.analysis.selection import replay
 from fhir_adapter.analysis.stage import analyse
 from fhir_adapter.datasets import conform, empty
+from fhir_adapter.explain import explain
 from fhir_adapter.results import Results
 from fhir_adapter.study import Study, load_study
 
@@ -199,3 +200,19 @@ def test_results_are_the_same_bytes_every_time(datasets: dict[str, pd.DataFrame]
 def test_a_removed_person_is_not_in_the_toxicity_of_the_others(results: Results) -> None:
     """The excluded subject's fatal rash counts nowhere."""
     assert 0 == results["toxicity.any_g5.n"].value
+
+
+def test_rows_after_the_cut_off_are_in_no_summary(study: Study, datasets: dict[str, pd.DataFrame]) -> None:
+    """A summary of an SDTM-like dataset counts up to the cut-off; so does its explanation."""
+    name = str(datasets["ADSL"].loc[datasets["ADSL"]["FASFL"] == "Y", "USUBJID"].iloc[0])
+    rows = [
+        {"STUDYID": "X", "DOMAIN": "PR", "USUBJID": name, "PRSEQ": place, "PRTRT": "x", "PRSTDTC": date}
+        for place, date in enumerate(("2022-02-01", "2022-02"), start=1)
+    ]
+    given = {**datasets, "PR": conform("PR", rows)}
+    summary = {"id": "procedures", "label": "Procedures", "dataset": "PR"}
+    changed = Study.model_validate(study.model_dump(by_alias=True) | {"summaries": [summary]})
+    early, late = (analyse(given, changed, day) for day in ("2022-01-31", "2022-02-28"))
+    assert [0, 1] == [found["exposure.procedures.n"].value for found in (early, late)]
+    explained = [explain(found, given, changed, "exposure.procedures.n").subjects for found in (early, late)]
+    assert [(), (name,)] == explained

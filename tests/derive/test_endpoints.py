@@ -315,3 +315,116 @@ def test_one_subject_with_one_lesion() -> None:
         ("treated", 0),
         ("analysed", 0),
     ]
+
+
+def _with_readers() -> dict[str, list[dict[str, Any]]]:
+    """The measurements are stable; the investigator sees PR then PD, a reader CR and PD a visit later."""
+    rows = _rows({"S1": {"sums": [("2021-03-05", 100.0), ("2021-05-05", 100.0), ("2021-07-05", 100.0)]}})
+    recorded = {
+        "INVESTIGATOR": [("2021-03-05", "PR"), ("2021-05-05", "PD"), ("2021-07-05", "PD")],
+        "READER 1": [("2021-03-05", "SD"), ("2021-05-05", "CR"), ("2021-07-05", "PD")],
+    }
+    rows["RS"] = [
+        {"USUBJID": "S1", "RSEVAL": name, "RSSTRESC": value, "RSDTC": at}
+        for name, values in recorded.items()
+        for at, value in values
+    ]
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "pfs", "dor"),
+    [
+        (None, ("2021-07-05", 185, 1, "Last adequate assessment", "ADRS"), None),
+        ("COMPUTED", ("2021-07-05", 185, 1, "Last adequate assessment", "ADRS"), None),
+        ("INVESTIGATOR", ("2021-05-05", 124, 0, "Progressive disease", "ADRS"), ("2021-03-05", 61)),
+        ("READER 1", ("2021-07-05", 185, 0, "Progressive disease", "ADRS"), ("2021-05-05", 61)),
+    ],
+)
+def test_an_endpoint_of_another_evaluator(
+    evaluator: str | None, pfs: tuple[Any, ...], dor: tuple[str, int] | None
+) -> None:
+    """Progression and response of the evaluator whom the endpoint names, beside those of the study."""
+    settings = {
+        "endpoints": [
+            {"id": kind, "label": kind, "kind": kind, "evaluator": evaluator} for kind in ("PFS", "DOR")
+        ]
+    }
+    result = derived(**_with_readers(), study_file=study(**settings))
+    table = result.datasets["ADTTE"]
+    assert _short(table[table["PARAMCD"] == "PFS"])["S1"] == pfs
+    own = table[table["PARAMCD"] == "DOR"]
+    assert [(day(r["STARTDT"]), r["AVAL"]) for _, r in own.iterrows()] == ([] if dor is None else [dor])
+    assert "evaluator-without-responses" not in codes(result)
+
+
+def test_an_evaluator_without_responses_is_a_finding() -> None:
+    """Nobody progressed in the eyes of somebody who never looked."""
+    result = derived(**_with_readers(), study_file=study(**_endpoint("PFS", evaluator="READER 7")))
+    assert "evaluator-without-responses" in codes(result)
+    assert _short(result.datasets["ADTTE"])["S1"][2] == 4
+
+
+def test_new_therapy_is_an_event_of_efs_whatever_was_missed() -> None:
+    """The rule on missed assessments looks at progression and death alone."""
+    cases: dict[str, Case] = {"S1": {"sums": [("2021-03-05", 100.0)], "cm": ["2021-12-01"]}}
+    found = _short(_derive(cases, "EFS", censor_missed_assessments=True))
+    assert found["S1"] == ("2021-12-01", 334, 0, "New anti-cancer therapy", "CM")
+
+
+def test_time_on_treatment_starts_with_the_first_dose() -> None:
+    """Unless the study says otherwise."""
+    table = _derive({"S1": {"doses": ["2021-03-01"]}}, "TOT")
+    assert (day(row(table)["STARTDT"]), row(table)["AVAL"]) == ("2021-01-02", 58)
+
+
+def test_an_imputed_death_is_flagged() -> None:
+    """ADTF says that the day was imputed; other rows have none."""
+    cases: dict[str, Case] = {"S1": {"dm": {"DTHDTC": "2021-04"}}, "S2": {"dm": {"DTHDTC": "2021-04-02"}}}
+    settings = _endpoint("OS") | {"imputation": {"death": "middle"}}
+    table = derived(**_rows(cases), study_file=study(**settings)).datasets["ADTTE"]
+    found = {r["USUBJID"]: (day(r["ADT"]), r["ADTF"]) for _, r in table.iterrows()}
+    assert found == {"S1": ("2021-04-15", "D"), "S2": ("2021-04-02", None)}
+
+
+def test_impossible_sequences_are_findings() -> None:
+    """Each contradiction is named; nothing is moved for it."""
+    rows = _rows(
+        {
+            "DEAD-FIRST": {"dm": {"DTHDTC": "2021-01-01"}},
+            "LATE": {"dm": {"DTHDTC": "2021-02-01"}, "cm": ["2021-03-01"]},
+            "UNBORN": {"dm": {"BRTHDTC": "2021-06-01"}},
+        }
+    )
+    rows["DM"][1] |= {"RANDDTC": "2021-02-02"}
+    rows["RS"] = [{"USUBJID": "LATE", "RSEVAL": "INVESTIGATOR", "RSSTRESC": "PD", "RSDTC": "2021-03-01"}]
+    rows["PR"] = [{"USUBJID": "UNBORN", "PRTRT": "x", "PRSTDTC": "2021-02-01"}]
+    found = {(item.code, item.usubjid) for item in derived(**rows).findings}
+    for expected in (
+        ("death-before-first-dose", "DEAD-FIRST"),
+        ("dose-after-death", "DEAD-FIRST"),
+        ("dose-before-randomisation", "LATE"),
+        ("randomisation-after-death", "LATE"),
+        ("response-after-death", "LATE"),
+        ("medication-after-death", "LATE"),
+        ("procedure-before-birth", "UNBORN"),
+        ("dose-before-birth", "UNBORN"),
+        ("scan-before-birth", "UNBORN"),
+        ("randomisation-before-birth", "UNBORN"),
+    ):
+        assert expected in found
+
+
+def test_the_date_of_randomisation() -> None:
+    """A partial one, and one after the cut-off, start nothing and are findings; so is its absence."""
+    rows = _rows({"PARTIAL": {}, "LATER": {}, "GOOD": {}, "NONE": {}})
+    for own, value in zip(rows["DM"], ("2020-12", "2022-07-01", "2020-12-30", None), strict=True):
+        own["RANDDTC"] = value
+    result = derived(**rows, study_file=study(**_endpoint("OS", start="randomisation")))
+    assert list(result.datasets["ADTTE"]["USUBJID"]) == ["GOOD"]
+    found = {(item.code, item.usubjid) for item in result.findings}
+    assert {
+        ("partial-randomisation-date", "PARTIAL"),
+        ("randomised-after-cut-off", "LATER"),
+        ("not-randomised", "NONE"),
+    } <= found

@@ -69,7 +69,7 @@ def randomisations(context: Context, enrolled: Collection[int]) -> dict[str, tup
         )
         if kept:
             found.setdefault(usubjid, []).append((str(date), row.resource))
-    for usubjid, records in found.items():
+    for records in found.values():
         records.sort()
         if len({date[:10] for date, _ in records}) > 1:
             text = "a subject has several dates of randomisation; the earliest counts"
