@@ -40,6 +40,7 @@ __all__ = [
     "Identity",
     "Imputation",
     "KnownDifference",
+    "LandmarkAnalysis",
     "Level",
     "Limits",
     "Mapping",
@@ -52,6 +53,7 @@ __all__ = [
     "Study",
     "StudyInfo",
     "Subgroup",
+    "SubgroupAnalysis",
     "Summary",
     "TableRow",
     "Toxicity",
@@ -461,8 +463,40 @@ class Subgroup(_Model):
     dcr_test: str | None = None
 
 
+class SubgroupAnalysis(_Model):
+    """An endpoint by the levels of subgroups, as a table and, on request, a forest plot.
+
+    With two arms: subjects and events of each arm, hazard ratio, and the test of the interaction of arm and
+    subgroup. Without: median and objective response rate of each level, and the log-rank test between them.
+    """
+
+    id: Slug
+    label: str
+    endpoint: str
+    subgroups: list[Slug]
+    arms: list[Slug] = Field(
+        default=[],
+        description="Two arms (ids): the first compared with the second. Default: the study's two.",
+    )
+    ties: Literal["efron", "breslow"] = "efron"
+    interval: Literal["clopper_pearson", "wilson"] = "clopper_pearson"
+
+
+class LandmarkAnalysis(_Model):
+    """Survival after a landmark by the response that was reached until then (Anderson, Cain and Gelber 1983)."""
+
+    id: Slug
+    label: str
+    endpoint: str
+    landmark: float = Field(gt=0, description="In the unit of the endpoint, from its start.")
+
+
 class ResponseTable(_Model):
-    """A table of best response by subgroup (the paper's Tables 3 and 4)."""
+    """A table of best response by subgroup (the paper's Tables 3 and 4).
+
+    Where a subgroup of the table has two levels, `difference` and `odds_ratio` compare the first with the
+    second, for each of ORR and DCR that the table shows.
+    """
 
     id: Slug
     title: str
@@ -470,6 +504,8 @@ class ResponseTable(_Model):
     total: bool = True
     columns: list[str] = ["CR", "PR", "SD", "PD", "NE", "ORR", "DCR"]
     interval: Literal["clopper_pearson", "wilson"] | None = "clopper_pearson"
+    difference: Literal["newcombe", "miettinen_nurminen"] | None = None
+    odds_ratio: Literal["odds_ratio_wald", "odds_ratio_exact"] | None = None
     population: Slug = "full"
 
 
@@ -575,6 +611,9 @@ class Figure(_Model):
     title: str
     endpoint: str | None = None
     by: Slug | None = Field(default=None, description="Subgroup (id) that colours bars or makes curves.")
+    analysis: Slug | None = Field(
+        default=None, description="Subgroup analysis (id) that a forest plot shows; else the models."
+    )
     label_variable: Variable | None = None
     population: Slug = "full"
 
@@ -598,8 +637,9 @@ class KnownDifference(_Model):
 class ReportSettings(_Model):
     """Sections, figures and the comparison with published values."""
 
-    sections: list[str] = ["summary", "flow", "baseline", "response", "survival", "toxicity", "exposure", "models",
-                           "sensitivity", "published", "methods", "accounting", "findings"]  # fmt: skip
+    sections: list[str] = ["summary", "flow", "baseline", "response", "survival", "subgroups", "landmark",
+                           "toxicity", "exposure", "models", "sensitivity", "published", "methods",
+                           "accounting", "findings"]  # fmt: skip
     figures: list[Figure] = []
     published: list[Published] = []
     known_differences: list[KnownDifference] = []
@@ -638,6 +678,8 @@ class Study(_Model):
     subgroups: list[Subgroup] = []
     response_tables: list[ResponseTable] = []
     endpoints: list[Endpoint] = []
+    subgroup_analyses: list[SubgroupAnalysis] = []
+    landmark_analyses: list[LandmarkAnalysis] = []
     summaries: list[Summary] = []
     toxicity: Toxicity = Toxicity()
     exposure: Exposure = Exposure()
@@ -687,7 +729,22 @@ class Study(_Model):
             wrong += [f"sensitivity {item.id}: no endpoint {item.endpoint}"] * (
                 item.endpoint not in endpoints
             )
+        analyses = {item.id for item in self.subgroup_analyses}
+        arms = {arm.id for arm in self.treatment.arms}
+        for part in self.subgroup_analyses:
+            at = f"subgroup analysis {part.id}"
+            wrong += [f"{at}: no endpoint {part.endpoint}"] * (part.endpoint not in endpoints)
+            wrong += [f"{at}: no subgroup {by}" for by in part.subgroups if by not in subgroups]
+            wrong += [f"{at}: no arm {arm}" for arm in part.arms if arm not in arms]
+            if (part.arms or len(arms) > 1) and len(set(part.arms or arms)) != 2:
+                wrong.append(f"{at}: name the two arms that are compared")
+        for mark in self.landmark_analyses:
+            wrong += [f"landmark analysis {mark.id}: no endpoint {mark.endpoint}"] * (
+                mark.endpoint not in endpoints
+            )
         for figure in self.report.figures:
+            if figure.analysis is not None and (figure.kind != "forest" or figure.analysis not in analyses):
+                wrong.append(f"figure {figure.id}: no subgroup analysis {figure.analysis} for a forest plot")
             if figure.endpoint is not None and figure.endpoint not in endpoints:
                 wrong.append(f"figure {figure.id}: no endpoint {figure.endpoint}")
             if figure.by is not None and figure.by not in subgroups:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from fhir_adapter.analysis.endpoints import endpoint_times
+from fhir_adapter.analysis.endpoints import endpoint_times, immortal_time_notes
 from fhir_adapter.analysis.levels import level_labels
 from fhir_adapter.analysis.selection import Analysis, both, equals, slug
 from fhir_adapter.analysis.survival import CoxResult, CoxTerm, cox
@@ -122,6 +122,7 @@ def models(analysis: Analysis) -> None:
                 notes.append(f"{heading}: {fit.n_missing} subjects left out (missing: {missing or 'time'}).")
             if fit.reason:
                 notes.append(f"{heading}: {fit.reason}.")
+        notes += immortal_time_notes([item.variable for item in model.covariates], model.label)
         if few:
             notes.append("Fewer than 10 events per variable: the estimates are unstable.")
         analysis.results.displays.append(

@@ -1,6 +1,7 @@
 """Response tables: best overall response, objective response and disease control, by subgroup, with tests.
 
-Ids: `response.total.cr.n`, `response.<subgroup>.<level>.orr.pct|lower|upper`, `response.<subgroup>.orr_test.p`.
+Ids: `response.total.cr.n`, `response.<subgroup>.<level>.orr.pct|lower|upper`, `response.<subgroup>.orr_test.p`;
+`response.<subgroup>.orr_difference.estimate|lower|upper` (percentage points) and `.orr_odds_ratio.…`.
 A table on a population other than `full` has that population after `response.`.
 """
 
@@ -127,6 +128,51 @@ def _test(
     return Row(label=label, cells=(*blank, Cell("p", (f"{stem}.{kind}_test.p",))), level=1)
 
 
+def _comparison(
+    analysis: Analysis,
+    table: ResponseTable,
+    stem: str,
+    subgroup: Subgroup,
+    levels: list[str],
+    column: str,
+) -> list[Row]:
+    """Difference and odds ratio of the first level against the second, as the table asks for them."""
+    first, second = levels
+    members: list[str | int | float | bool] = [first, second]
+    known = Comparison(variable=subgroup.variable, op="in", value=members)
+    counts: list[int] = []
+    for level in levels:
+        inside = equals(subgroup.variable, level)
+        counts.append(len(analysis.rows("ADSL", table.population, both(inside, _condition(column)))))
+        counts.append(len(analysis.rows("ADSL", table.population, inside)))
+    wanted: list[tuple[str, comparisons.Interval, str, str, float, int]] = []
+    if table.difference is not None:
+        interval = comparisons.DIFFERENCES[table.difference](*counts)
+        wanted.append(("difference", interval, "Difference in {}, percentage points", "%", 100.0, 1))
+    if table.odds_ratio is not None:
+        interval = comparisons.ODDS_RATIOS[table.odds_ratio](*counts)
+        wanted.append(("odds_ratio", interval, "Odds ratio of {}", "ratio", 1.0, 2))
+    against = " against ".join(subgroup.level_labels.get(level, level) for level in levels)
+    rows = []
+    for name, interval, label, unit, scale, digits in wanted:
+        at = f"{stem}.{slug(column)}_{name}"
+        ids = [
+            analysis.add(
+                f"{at}.{part}", None if value is None else scale * value, f"interval:{name}", dataset="ADSL",
+                population=table.population, condition=known, variable="BOR", unit=unit, digits=digits,
+                method=f"{against}, 95% {interval.method}",
+                reason="" if value is not None else (interval.reason or "infinite"),
+            )
+            for part, value in (
+                ("estimate", interval.estimate), ("lower", interval.lower), ("upper", interval.upper),
+            )
+        ]  # fmt: skip
+        blank = [Cell("text")] * (1 + table.columns.index(column))
+        words = f"{label.format(column)}, {against} (95% CI, {interval.method})"
+        rows.append(Row(label=words, cells=(*blank, Cell("estimate_ci", tuple(ids))), level=1))
+    return rows
+
+
 def _subgroup_rows(
     analysis: Analysis, table: ResponseTable, stem: str, subgroup: Subgroup
 ) -> tuple[list[Row], str]:
@@ -145,7 +191,13 @@ def _subgroup_rows(
         for column, name in tests
         if name is not None and column in table.columns
     ]
+    if len(levels) == 2:
+        for column in _FLAG:
+            if column in table.columns:
+                rows += _comparison(analysis, table, stem, subgroup, levels, column)
     notes = []
+    if (table.difference or table.odds_ratio) and len(levels) == 1:
+        notes.append(f"{subgroup.label}: one level has subjects, so that nothing can be compared.")
     if gone:
         notes.append(f"{subgroup.label}: no subjects in {', '.join(gone)}.")
     missing = int(subjects[subgroup.variable].isna().sum())

@@ -11,10 +11,12 @@ from fhir_adapter.analysis.disagreement import disagreement
 from fhir_adapter.analysis.endpoints import endpoints
 from fhir_adapter.analysis.exposure import exposure_table
 from fhir_adapter.analysis.flow import flow
+from fhir_adapter.analysis.landmark import landmark_analyses
 from fhir_adapter.analysis.models import models
 from fhir_adapter.analysis.published import published
 from fhir_adapter.analysis.response import response_tables
 from fhir_adapter.analysis.selection import Analysis, up_to_cut_off
+from fhir_adapter.analysis.subgroups import subgroup_analyses
 from fhir_adapter.analysis.summaries import summaries
 from fhir_adapter.analysis.toxicity import toxicity
 from fhir_adapter.results import Results
@@ -38,8 +40,8 @@ def analyse(datasets: Mapping[str, pd.DataFrame], study: Study, data_cutoff: str
     results = Results(study=study.study.id, data_cutoff=data_cutoff)
     analysis = Analysis(study, up_to_cut_off(datasets, data_cutoff), results)
     for part in (
-        flow, baseline_table, response_tables, disagreement, endpoints, toxicity, summaries, exposure_table, models,
-        published,
+        flow, baseline_table, response_tables, disagreement, endpoints, subgroup_analyses,
+        landmark_analyses, toxicity, summaries, exposure_table, models, published,
     ):  # fmt: skip
         part(analysis)
     return results

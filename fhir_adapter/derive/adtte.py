@@ -253,6 +253,11 @@ class _Derivation:
             end = self._progression_or_death()
         return self.start, end, self.start.known & end.known
 
+    @property
+    def responded(self) -> pd.Series[Any]:
+        """Day of the first response of the kind that the endpoint asks for, by position."""
+        return pd.to_datetime(self.response["ADT"].reindex(self.table.index)).reset_index(drop=True)
+
     def _renamed_start(self, text: str) -> _Moment:
         start = self.start
         return _Moment(
@@ -350,7 +355,8 @@ def times_to_event(facts: Facts, study: Study) -> tuple[pd.DataFrame, list[Findi
     findings: list[Finding] = []
     subjects = facts.subjects
     for code, label, endpoint in planned_endpoints(study):
-        start, end, has = _Derivation(facts, endpoint, study).rows()
+        derivation = _Derivation(facts, endpoint, study)
+        start, end, has = derivation.rows()
         if not has.any():
             continue
         days = pd.Series(end.date - start.date).dt.days.to_numpy()
@@ -366,6 +372,7 @@ def times_to_event(facts: Facts, study: Study) -> tuple[pd.DataFrame, list[Findi
                 "ADT": end.date,
                 "ADTF": np.where(end.domain == "DM", subjects["DTHDTF"].to_numpy(dtype=object), nothing),
                 "AVAL": days + int(endpoint.count_first_day),
+                "RSPDY": (derivation.responded - pd.Series(start.date)).dt.days.to_numpy(),
                 "CNSR": end.code,
                 "EVNTDESC": np.where(event, end.text, nothing),
                 "CNSDTDSC": np.where(event, nothing, end.text),

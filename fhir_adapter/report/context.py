@@ -51,6 +51,7 @@ _FIGURE_SECTION = {
     "kaplan_meier": "survival",
     "swimmer": "exposure",
     "forest": "models",
+    "subgroups": "subgroups",
     "flow": "flow",
 }
 #: Sections that hold no display of the analysis, and come after all that do.
@@ -240,6 +241,8 @@ def _titles(_: Gettext) -> dict[str, str]:
         "baseline": _("Baseline characteristics"),
         "response": _("Response"),
         "survival": _("Time to event"),
+        "subgroups": _("Subgroup analyses"),
+        "landmark": _("Landmark analyses"),
         "toxicity": _("Adverse events"),
         "exposure": _("Treatment exposure"),
         "models": _("Models"),

@@ -209,7 +209,7 @@ def test_rows_after_the_cut_off_are_in_no_summary(study: Study, datasets: dict[s
         {"STUDYID": "X", "DOMAIN": "PR", "USUBJID": name, "PRSEQ": place, "PRTRT": "x", "PRSTDTC": date}
         for place, date in enumerate(("2022-02-01", "2022-02"), start=1)
     ]
-    given = {**datasets, "PR": conform("PR", rows)}
+    given = {**datasets, "PR": conform("PR", rows), "LINEAGE": empty("LINEAGE")}
     summary = {"id": "procedures", "label": "Procedures", "dataset": "PR"}
     changed = Study.model_validate(study.model_dump(by_alias=True) | {"summaries": [summary]})
     early, late = (analyse(given, changed, day) for day in ("2022-01-31", "2022-02-28"))

@@ -10,6 +10,7 @@ from fhir_adapter.report.figures.flow import FlowStep, chart, flow_figure
 from fhir_adapter.report.figures.forest import forest
 from fhir_adapter.report.figures.kaplan_meier import kaplan_meier_figure
 from fhir_adapter.report.figures.style import Drawing
+from fhir_adapter.report.figures.subgroups import subgroup_forest
 from fhir_adapter.report.figures.swimmer import swimmer
 from fhir_adapter.report.figures.waterfall import waterfall
 from fhir_adapter.results import Results
@@ -30,7 +31,8 @@ def draw_figures(
     for figure in study.report.figures:
         drawing = _draw(figure, study, results, datasets, flow, _)
         if drawing is not None:
-            drawn.append((figure.kind, drawing))
+            # A forest of subgroups stands with them, one of models with the models.
+            drawn.append(("subgroups" if figure.analysis is not None else figure.kind, drawing))
     return drawn
 
 
@@ -49,6 +51,8 @@ def _draw(
             return kaplan_meier_figure(study, figure, datasets, results, _)
         case "swimmer":
             return swimmer(study, figure, datasets, _)
+        case "forest" if figure.analysis is not None:
+            return subgroup_forest(figure, results, _)
         case "forest":
             return forest(study, figure, results, _)
         case "flow":
