@@ -25,7 +25,7 @@ _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.
 #: Beyond these an interval is drawn as an arrow.
 _NARROWEST, _WIDEST = 0.01, 100.0
 #: Places of the columns, as parts of the width of the axes, which start at 0.
-_LABEL, _FIRST, _SECOND, _ESTIMATE, _P = -1.42, -0.52, -0.12, 1.04, 1.72
+_LABEL, _FIRST, _SECOND, _ESTIMATE, _P = -1.50, -0.72, -0.36, 1.04, 1.66
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def subgroup_forest(figure: Figure, results: Results, _: Callable[[str], str]) -
     height = 0.25 * len(lines) + 1.0
     size = (9.8, height)
     with drawing(f"figure-{figure.id}", figure.title, description, size) as (canvas, result):
-        axes = canvas.add_axes((0.44, 0.52 / height, 0.28, (height - 0.9) / height))
+        axes = canvas.add_axes((0.45, 0.52 / height, 0.28, (height - 0.9) / height))
         low, high = _scale(lines) if ratio else (0.0, 100.0)
         axes.set_xlim(low, high)
         if ratio:
@@ -125,7 +125,7 @@ def subgroup_forest(figure: Figure, results: Results, _: Callable[[str], str]) -
                     gid=result.note(said, line.result),
                 )  # fmt: skip
         heads = [(_ESTIMATE, _("HR (95% CI)") if ratio else _("ORR, % (95% CI)"))]
-        heads.append((_P, _("P (interaction)") if ratio else _("P (log-rank)")))
+        heads.append((_P, _("P\n(interaction)") if ratio else _("P\n(log-rank)")))
         names = [head.rpartition(": ")[0] for head in display.columns[:4:2]] if ratio else [""]
         for x, name in zip((_FIRST, _SECOND), names, strict=False):
             heads.append((x, f"{shorten(name, 13)}\n{_('n (events)')}".strip()))
