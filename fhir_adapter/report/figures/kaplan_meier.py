@@ -141,7 +141,8 @@ def kaplan_meier_figure(
             at = curve.median if computed is None else computed.value
             at = float(at) if isinstance(at, int | float) else None
             _curve(axes, curve, index, at, result.note(says), band=len(curves) == 1)
-        longest = max(float(time.max()) * 1.03, ticks[-1])
+        # Where everybody was censored on the start the axis still needs a length.
+        longest = max(float(time.max()) * 1.03, ticks[-1]) or 1.0
         axes.plot([0, longest], [50, 50], color=SOFT, linewidth=0.6, linestyle=(0, (1.5, 2)), zorder=0.9)
         axes.set_ylim(0, 103)
         axes.set_xlim(0, longest)
