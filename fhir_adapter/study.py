@@ -674,6 +674,9 @@ class Study(_Model):
         AnalysisSet(id="safety", label="Safety set", flag="SAFFL"),
         AnalysisSet(id="full", label="Full analysis set", flag="FASFL"),
     ]
+    quantile_type: Literal[7, 2] = Field(
+        default=7, description="Quartiles by Hyndman and Fan's definition 7 (R) or 2 (SAS)."
+    )
     baseline: Baseline = Baseline()
     subgroups: list[Subgroup] = []
     response_tables: list[ResponseTable] = []

@@ -50,7 +50,7 @@ def describe(
         "condition": condition,
         "variable": variable,
     }
-    known = descriptive.describe(values)
+    known = descriptive.describe(values, analysis.study.quantile_type)
     named = {"min": known.minimum, "max": known.maximum, "median": known.median, "q1": known.q1, "q3": known.q3,
              "mean": known.mean, "sd": known.sd}  # fmt: skip
     ids = []

@@ -1,6 +1,8 @@
 """Cox models of the study file, univariate and multivariate.
 
-Ids: `models.<id>.n|events|events_per_variable` and `models.<id>.<covariate>[.<level>].hr|lower|upper|p`.
+Ids: `models.<id>.model.n|events|missing|events_per_variable` (in a univariate model
+`models.<id>.<covariate>.model.…`), `models.<id>.<covariate>[.<level>].hr|lower|upper|p`, and the test of
+proportional hazards `….model.zph.p|statistic|df` and `models.<id>.<covariate>.zph.p|statistic|df`.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import pandas as pd
 from fhir_adapter.analysis.endpoints import endpoint_times, immortal_time_notes
 from fhir_adapter.analysis.levels import level_labels
 from fhir_adapter.analysis.selection import Analysis, both, equals, slug
-from fhir_adapter.analysis.survival import CoxResult, CoxTerm, cox
+from fhir_adapter.analysis.survival import CoxResult, CoxTerm, cox, proportional_hazards
 from fhir_adapter.conditions import Comparison, Condition
 from fhir_adapter.results import Cell, Display, Row
 from fhir_adapter.study import Covariate, CoxModel
@@ -85,6 +87,28 @@ def _fit(
     return fit
 
 
+def _proportionality(
+    analysis: Analysis, model: CoxModel, frame: pd.DataFrame, covariates: list[Covariate], stem: str, at: str
+) -> dict[str, str]:
+    """Adds the score test of proportional hazards; returns covariate → id of its P ("" for all together)."""
+    names = [item.variable for item in covariates]
+    test = proportional_hazards(frame, "time", "event", names, ties=model.ties, strata=model.strata)
+    ids: dict[str, str] = {}
+    for name, term in (*zip(names, test.terms, strict=True), ("", test.overall)):
+        id_ = f"{stem}.{slug(name)}.zph" if name else f"{at}.zph"
+        for part, value, unit, digits in (
+            ("p", term.p, "p", 4), ("statistic", term.statistic, "", 4), ("df", term.df, "", 0),
+        ):  # fmt: skip
+            analysis.add(
+                f"{id_}.{part}", value, "cox_zph", dataset="ADTTE", population=model.population,
+                condition=equals("PARAMCD", model.endpoint), variable="AVAL", unit=unit, digits=digits,
+                method="score test of proportional hazards, Kaplan-Meier transform of time",
+                reason="" if value is not None else (term.reason or test.reason or "not estimable"),
+            )  # fmt: skip
+        ids[name] = f"{id_}.p"
+    return ids
+
+
 def models(analysis: Analysis) -> None:
     """Fits every Cox model of the study file.
 
@@ -104,17 +128,22 @@ def models(analysis: Analysis) -> None:
             fit = _fit(analysis, model, frame, group, at)
             few = few or (fit.events_per_variable or 0) < _EVENTS_PER_VARIABLE
             heading = label[group[0].variable] if model.univariate else "All covariates together"
+            zph = _proportionality(analysis, model, frame, group, stem, at)
             head = (
                 Cell("text"),
                 Cell("text"),
                 Cell("n", (f"{at}.events",)),
                 Cell("value", (f"{at}.events_per_variable",)),
+                Cell("p", (zph[""],)),
             )
             rows.append(Row(label=heading, cells=head))
             condition = equals("PARAMCD", model.endpoint)
-            rows += [
-                _term(analysis, stem, term, model, condition, label[term.covariate]) for term in fit.terms
-            ]
+            for term in fit.terms:
+                row = _term(analysis, stem, term, model, condition, label[term.covariate])
+                # With several covariates each has its own test, shown once for all levels of a factor.
+                own = zph.pop(term.covariate, "") if len(group) > 1 else ""
+                tail = (Cell("text"), Cell("text"), Cell("p", (own,))) if own else ()
+                rows.append(Row(label=row.label, cells=(*row.cells, *tail), level=row.level))
             if fit.n_missing:
                 missing = ", ".join(
                     f"{label.get(name, name)} {n}" for name, n in fit.missing_by_covariate if n
@@ -128,7 +157,8 @@ def models(analysis: Analysis) -> None:
         analysis.results.displays.append(
             Display(
                 id=f"models_{slug(model.id)}", title=model.label, section="models", stub="Covariate",
-                columns=("HR (95% CI)", "P (Wald)", "Events", "Events per variable"), rows=tuple(rows),
+                columns=("HR (95% CI)", "P (Wald)", "Events", "Events per variable", "P (proportional hazards)"),
+                rows=tuple(rows),
                 notes=tuple(notes),
             )
         )  # fmt: skip

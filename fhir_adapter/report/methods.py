@@ -55,7 +55,7 @@ def methods(study: Study, results: Results, _: Gettext) -> list[MethodGroup]:
         MethodGroup(_("Subjects and data"), tuple(_subjects(study, results, _))),
         MethodGroup(_("Treatment"), tuple(_treatment(study, _))),
         MethodGroup(_("Response"), tuple(_response(study, _))),
-        MethodGroup(_("Time to event"), tuple(_survival(study, _))),
+        MethodGroup(_("Time to event"), (*_survival(study, _), *_subgroups(study, _))),
         MethodGroup(_("Adverse events"), tuple(_toxicity(study, _))),
         MethodGroup(_("Models and tests"), tuple(_statistics(study, results, _))),
         MethodGroup(_("Rounding and missing values"), tuple(_conventions(study, _))),
@@ -126,6 +126,15 @@ def _treatment(study: Study, _: Gettext) -> Iterable[str]:
         yield _("Body surface area, where none is recorded, is by the formula of {name}.").format(
             name={"mosteller": "Mosteller", "dubois": "DuBois"}[treatment.body_size.formula]
         )
+    if study.randomisation is not None:
+        place = {
+            "research_subject": _("the start of the participation in the study"),
+            "extension": _("an extension of the participation in the study"),
+            "observation": _("an observation of its own"),
+            "procedure": _("a procedure of its own"),
+            "encounter": _("an encounter of its own"),
+        }[study.randomisation.source]
+        yield _("The date of randomisation is that of {place}.").format(place=place)
     if treatment.arms:
         yield _("Arms: {arms}.").format(arms=_listed((arm.label for arm in treatment.arms), _))
 
@@ -270,6 +279,42 @@ def _survival(study: Study, _: Gettext) -> Iterable[str]:
         )
 
 
+def _subgroups(study: Study, _: Gettext) -> Iterable[str]:
+    """Subgroup and landmark analyses, and what the response tables compare."""
+    for item in study.subgroup_analyses:
+        names = _listed((lower_first(study.subgroup(name).label) for name in item.subgroups), _)
+        endpoint = lower_first(study.endpoint(item.endpoint).label)
+        if item.arms or len(study.treatment.arms) == 2:
+            text = _(
+                "{label}: hazard ratios of {endpoint} between the arms within levels of {names}, Cox regression "
+                "with {ties} ties; the interaction by the likelihood ratio test."
+            )
+        else:
+            text = _(
+                "{label}: median {endpoint} and objective response rate within levels of {names}, compared by "
+                "the log-rank test."
+            )
+        yield text.format(label=item.label, endpoint=endpoint, names=names, ties=item.ties.title())
+    for mark in study.landmark_analyses:
+        endpoint_ = study.endpoint(mark.endpoint)
+        yield _(
+            "{label}: landmark analysis at {time:g} {unit} (Anderson, Cain and Gelber 1983), of the subjects "
+            "followed without event beyond it, by the response reached until then."
+        ).format(label=mark.label, time=mark.landmark, unit=endpoint_.unit)
+    differences = {"newcombe": _("Newcombe"), "miettinen_nurminen": _("Miettinen–Nurminen")}
+    ratios = {"odds_ratio_wald": _("Wald"), "odds_ratio_exact": _("conditional exact")}
+    for table in study.response_tables:
+        parts = []
+        if table.difference is not None:
+            parts.append(_("differences with {name} intervals").format(name=differences[table.difference]))
+        if table.odds_ratio is not None:
+            parts.append(_("odds ratios with {name} intervals").format(name=ratios[table.odds_ratio]))
+        if parts:
+            yield _("{title}: groups of two levels are compared by {what}.").format(
+                title=table.title, what=_listed(parts, _)
+            )
+
+
 def _toxicity(study: Study, _: Gettext) -> Iterable[str]:
     toxicity = study.toxicity
     yield _(
@@ -325,7 +370,8 @@ def _statistics(study: Study, results: Results, _: Gettext) -> Iterable[str]:
     if study.models:
         yield _(
             "Intervals and P values of models are Wald's; covariates and reference levels were named in "
-            "advance and none was selected by its P value."
+            "advance and none was selected by its P value. Proportional hazards were checked by the score test "
+            "with the Kaplan–Meier transform of time (Grambsch and Therneau 1994)."
         )
     for subgroup in study.subgroups:
         for name, column in ((subgroup.orr_test, "orr"), (subgroup.dcr_test, "dcr")):
@@ -352,6 +398,8 @@ def _statistics(study: Study, results: Results, _: Gettext) -> Iterable[str]:
 
 def _conventions(study: Study, _: Gettext) -> Iterable[str]:
     yield _("Percentages have one decimal; halves are rounded away from zero.")
+    if study.quantile_type == 2:
+        yield _("Quartiles are those of SAS (definition 2 of Hyndman and Fan).")
     names = {
         "death": _("death"),
         "ae_start": _("start of an adverse event"),
