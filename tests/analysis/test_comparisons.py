@@ -65,12 +65,26 @@ def test_tests_of_the_paper() -> None:
     assert linear_by_linear([[0, 11], [7, 17], [8, 14]]).p == pytest.approx(0.0386, rel=2e-3)
 
 
-def test_difference_of_two_proportions() -> None:
-    """56/70 against 48/80: Newcombe (1998, Table II, methods 10 and 6)."""
-    hybrid = newcombe(56, 70, 48, 80)
-    assert (hybrid.estimate, hybrid.lower, hybrid.upper) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
-    score = miettinen_nurminen(56, 70, 48, 80)
-    assert (score.lower, score.upper) == pytest.approx((0.0528, 0.3382), abs=5e-5)
+@pytest.mark.parametrize(
+    ("counts", "hybrid", "score"),
+    [
+        ((56, 70, 48, 80), (0.0524, 0.3339), (0.0528, 0.3382)),
+        ((9, 10, 3, 10), (0.1705, 0.8090), (0.1700, 0.8406)),
+        ((6, 7, 2, 7), (0.0582, 0.8062), (0.0342, 0.8534)),
+        ((5, 56, 0, 29), (-0.0381, 0.1926), (-0.0326, 0.1933)),
+        ((0, 10, 0, 20), (-0.1611, 0.2775), (-0.1658, 0.2844)),
+        ((0, 10, 0, 10), (-0.2775, 0.2775), (-0.2879, 0.2879)),
+        ((10, 10, 0, 20), (0.6791, 1.0), (0.7156, 1.0)),
+        ((10, 10, 0, 10), (0.6075, 1.0), (0.6636, 1.0)),
+    ],
+)
+def test_difference_of_two_proportions(
+    counts: tuple[int, int, int, int], hybrid: tuple[float, float], score: tuple[float, float]
+) -> None:
+    """The eight contrasts of Newcombe (1998, Table II): methods 10 (hybrid score) and 6 (Miettinen-Nurminen)."""
+    for interval, expected in ((newcombe(*counts), hybrid), (miettinen_nurminen(*counts), score)):
+        assert interval.estimate == pytest.approx(counts[0] / counts[1] - counts[2] / counts[3])
+        assert (interval.lower, interval.upper) == pytest.approx(expected, abs=5.1e-5)
 
 
 # --- R ----------------------------------------------------------------------------------------------
