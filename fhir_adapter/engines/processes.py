@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -42,8 +43,9 @@ def in_order(
         start(*given)
         yield from map(function, tasks)
         return
-    # Not a fork of this process, which may have threads (connections, a progress bar).
-    context = multiprocessing.get_context("forkserver")
+    # A fork has all that is imported and begins at once; but not of a process with threads, whose locks it would copy.
+    alone = threading.active_count() == 1 and "fork" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("fork" if alone else "spawn")
     with ProcessPoolExecutor(processes, context, initializer=start, initargs=given) as pool:
         under_way: deque[Future[Answer]] = deque()
         try:
