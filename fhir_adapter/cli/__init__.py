@@ -17,6 +17,7 @@ from fhir_adapter.cli.check import check
 from fhir_adapter.cli.demo import demo
 from fhir_adapter.cli.explain import explain
 from fhir_adapter.cli.export import export
+from fhir_adapter.cli.generate import generate
 from fhir_adapter.cli.retract import retract
 from fhir_adapter.cli.run import run
 from fhir_adapter.cli.stages import analyse, derive, map_, pull, report, write_back
@@ -63,6 +64,7 @@ app.command("write-back")(write_back)
 app.command()(explain)
 app.command()(export)
 app.command()(view)
+app.command()(generate)
 app.command()(retract)
 app.add_typer(study_app, name="study")
 
