@@ -24,11 +24,9 @@ import pandas as pd
 from fhir_adapter import __version__
 from fhir_adapter.accounting import QUARANTINED, Disposition, Finding, check_sums, summary
 from fhir_adapter.analysis.stage import analyse
-from fhir_adapter.assets import asset
 from fhir_adapter.connectors import PullReport, plan_from_study, pull
 from fhir_adapter.datasets import metadata, read_dataset, write_dataset
 from fhir_adapter.derive.stage import derive
-from fhir_adapter.engines.partition import view_names
 from fhir_adapter.errors import (
     AccountingError,
     AdapterError,
@@ -41,6 +39,8 @@ from fhir_adapter.errors import (
 )
 from fhir_adapter.export import render_definition, study_tables
 from fhir_adapter.landing import Landed, Landing, LeftOut
+from fhir_adapter.mapping.catalogue import shipped_views, view_names
+from fhir_adapter.mapping.release import Release, release_of_version
 from fhir_adapter.mapping.stage import map_resources
 from fhir_adapter.mapping.views import load_view
 from fhir_adapter.report.render import render_report
@@ -73,6 +73,10 @@ _SDTM = tuple(name for name, dataset in metadata().items() if dataset.model == "
 #: Packages whose version can change a number or a byte of the report.
 _PACKAGES = ("pandas", "numpy", "scipy", "lifelines", "statsmodels", "pyarrow", "matplotlib", "jinja2", "msgspec",
              "fhirpathpy", "fhir.resources")  # fmt: skip
+
+
+#: Folder of a run with the study's own views and concept maps.
+OWN_FILES = "study"
 
 
 @dataclass(frozen=True)
@@ -201,6 +205,7 @@ class Run:
                 self.study,
                 key=identity_key(self.site),
                 concept_dirs=self.site.concept_dirs,
+                release=self._release(),
             )
             self.manifest["concept_maps"] = _own_maps(self.site)
             landed = landing.counts(sequence)
@@ -223,6 +228,11 @@ class Run:
             counts.update({str(key): int(value) for key, value in sorted(outcomes.items())})
             counts["findings"] = len(mapped.findings)
             check_sums(wire, disposed)
+
+    def _release(self) -> Release | None:
+        """The FHIR release of the source: by the site file, else by the server; files tell by themselves."""
+        server: dict[str, str] = self.manifest.get("pull", {}).get("server") or {}
+        return self.site.fhir_version or release_of_version(server.get("fhir_version"))
 
     def _tables(self, subjects: pd.DataFrame, dispositions: list[Disposition]) -> None:
         for name, frame in (
@@ -486,9 +496,8 @@ def _flow(results: Results) -> list[dict[str, Any]]:
 
 
 def _resource_types(study: Study) -> list[str]:
-    """Resource types that the study's views read."""
-    views = [load_view(asset("mappings", "views", f"{name}.json")) for name in view_names(study)]
-    return sorted({view.resource for view in views})
+    """Resource types that the study's views read; they are the same in every release."""
+    return sorted({load_view(shipped_views()[name]).resource for name in view_names(study)})
 
 
 def _versions() -> dict[str, str]:
@@ -575,6 +584,10 @@ def new_run(study_file: Path, site_file: Path, out: Path, settings: Settings) ->
     started = dt.datetime.now(dt.UTC)
     folder = RunDir.create(out, study.study.id, started.strftime("%Y%m%dT%H%M%S%fZ"))
     write_atomic(folder.path / "study.yaml", study_file.read_bytes())
+    for path in (*study.mapping.view_files, *study.mapping.concept_files):
+        beside = path.relative_to(study_file.parent.absolute())
+        copy = private_dir(folder.path / OWN_FILES / beside.parent) / beside.name
+        write_atomic(copy, path.read_bytes())
     write_json(folder.path / "site.yaml", site.model_dump(mode="json", exclude_none=True))
     manifest: dict[str, Any] = {
         "study": study.study.id,
@@ -605,7 +618,7 @@ def open_run(path: Path, settings: Settings) -> Run:
         raise RunDirError(
             "no manifest.json that can be read", where=path.name, remedy="Name a run folder."
         ) from error
-    study, digest = load_study(folder.path / "study.yaml")
+    study, digest = load_study(folder.path / "study.yaml", files=folder.path / OWN_FILES)
     if digest != manifest["study_sha256"]:
         raise RunDirError("the copy of the study file in the run folder was changed", where="study.yaml")
     # The copy was valid when it was made: what is wrong now is wrong in the file that it was made from.

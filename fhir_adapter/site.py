@@ -323,6 +323,10 @@ class Site(_Model):
     concurrency: int = Field(default=4, ge=1, le=32)
     write_back: WriteBack = WriteBack()
     identity: Identity = Identity()
+    fhir_version: Literal["R4", "R4B", "R5"] | None = Field(
+        default=None,
+        description="FHIR release of the source; default: what the server says, or the resources show.",
+    )
     state_dir: Path = Field(
         default=Path("state"), description="Landings of all sites; from the working directory."
     )

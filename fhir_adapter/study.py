@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fhir_adapter.conditions import Condition
 from fhir_adapter.errors import StudyFileError
@@ -113,6 +113,24 @@ class Mapping(_Model):
     concepts: list[str] | None = None
     preliminary: bool = Field(default=False, description="Count preliminary Observations.")
     lesion_identifier_system: str | None = None
+    view_files: list[Path] = Field(
+        default=[],
+        description="ViewDefinitions of this study, from its folder; one takes the place of the shipped view that its "
+        "file is named like.",
+    )
+    concept_files: list[Path] = Field(
+        default=[],
+        description="ConceptMaps of this study, from its folder; one is asked before the shipped map that its file is "
+        "named like.",
+    )
+
+    @field_validator("view_files", "concept_files")
+    @classmethod
+    def _below(cls, value: list[Path]) -> list[Path]:
+        for path in value:
+            if not path.is_absolute() and (".." in path.parts or path.suffix != ".json"):
+                raise ValueError("a JSON file in the folder of the study file, or below it")
+        return value
 
 
 class Coded(_Model):
@@ -760,14 +778,31 @@ class Study(_Model):
         return self
 
 
-def load_study(path: Path) -> tuple[Study, str]:
+def _with_files(study: Study, raw: bytes, folder: Path) -> tuple[Study, str]:
+    """The study with its own files found in a folder, and the SHA-256 of its bytes and theirs."""
+    digest = hashlib.sha256(raw)
+    found: dict[str, list[Path]] = {}
+    for name in ("view_files", "concept_files"):
+        found[name] = [folder / path for path in getattr(study.mapping, name)]
+        for path in found[name]:
+            try:
+                digest.update(path.read_bytes())
+            except OSError as error:
+                raise StudyFileError(
+                    f"{path.name} cannot be read ({error.strerror})", where=f"mapping.{name}"
+                ) from error
+    return study.model_copy(update={"mapping": study.mapping.model_copy(update=found)}), digest.hexdigest()
+
+
+def load_study(path: Path, *, files: Path | None = None) -> tuple[Study, str]:
     """Reads and checks a study file.
 
     Args:
         path: the YAML file.
+        files: folder of the study's own views and concept maps; None for that of the file.
 
     Returns:
-        The study and the SHA-256 (hex) of its bytes.
+        The study, its own files as absolute paths, and the SHA-256 (hex) of all their bytes.
 
     Raises:
         StudyFileError: the file is missing, not YAML, or not a study; each problem with its line.
@@ -785,7 +820,7 @@ def load_study(path: Path) -> tuple[Study, str]:
             "; ".join(problems), remedy="`fhir-adapter study schema` prints what a study file may hold."
         ) from error
     _check_randomisation(study, tree, path.name)
-    return study, hashlib.sha256(raw).hexdigest()
+    return _with_files(study, raw, (files or path.parent).absolute())
 
 
 def _check_randomisation(study: Study, tree: Any, name: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from fhir_adapter.assets import asset
-from fhir_adapter.engines.partition import view_names
+from fhir_adapter.mapping.catalogue import view_names
 from fhir_adapter.mapping.terminology import TEXT_SYSTEM
 from fhir_adapter.mapping.views import CompiledView, load_view
 from fhir_adapter.study import Study

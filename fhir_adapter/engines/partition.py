@@ -14,14 +14,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fhir_adapter.accounting import QUARANTINED, Disposition, Finding
-from fhir_adapter.assets import asset
 from fhir_adapter.datasets import metadata
-from fhir_adapter.errors import StudyFileError
+from fhir_adapter.mapping.catalogue import compiled_view, view_names
 from fhir_adapter.mapping.domains.characteristics import characteristics
 from fhir_adapter.mapping.domains.context import Context, RawResource, Row
 from fhir_adapter.mapping.domains.demographics import demographics
@@ -32,8 +31,9 @@ from fhir_adapter.mapping.domains.subjects import name_subjects, research_subjec
 from fhir_adapter.mapping.domains.tumour import responses, tumours
 from fhir_adapter.mapping.domains.visits import visits
 from fhir_adapter.mapping.references import Head, People, form_of
+from fhir_adapter.mapping.release import Release
 from fhir_adapter.mapping.terminology import Terminology, Unknown
-from fhir_adapter.mapping.views import CompiledView, load_view
+from fhir_adapter.mapping.views import CompiledView
 from fhir_adapter.mapping.which_count import Verdict, decode_head, own_output, verdict
 from fhir_adapter.study import Study
 
@@ -63,9 +63,6 @@ _PYTHON: Mapping[str, frozenset[type]] = {
     "decimal": frozenset({int, float, Decimal}),
 }
 
-#: Views that are read only where the study names them as the source of its randomisation.
-_RANDOMISATION = "dm_randomisation_"
-
 #: Datasets that the mapping makes.
 DOMAINS = ("DM", "MH", "SC", "TU", "TR", "RS", "EX", "CM", "AE", "PR", "SV", "DS")
 
@@ -87,6 +84,7 @@ class Plan:
         people: the patients of the landing: merges, and other names of patients.
         study_keys: `ResearchStudy/id` of the study and its parts.
         concept_dirs: folders of the site's own concept maps.
+        release: FHIR release of the resources, whose views are run.
     """
 
     study: Study
@@ -96,6 +94,7 @@ class Plan:
     people: People = field(default_factory=People)
     study_keys: frozenset[str] = frozenset()
     concept_dirs: tuple[Path, ...] = ()
+    release: Release = "R4"
 
 
 class Unresolved(NamedTuple):
@@ -117,33 +116,6 @@ class Part:
     findings: list[Finding]
     unknown: Counter[Unknown]
     unresolved: Counter[Unresolved]
-
-
-def view_names(study: Study) -> tuple[str, ...]:
-    """Names of the views that a study uses.
-
-    Raises:
-        StudyFileError: a view that does not ship.
-    """
-    shipped = sorted(path.stem for path in asset("mappings", "views").glob("*.json"))
-    wanted = study.mapping.views
-    randomisation = f"{_RANDOMISATION}{study.randomisation.source}" if study.randomisation else None
-    if wanted is None:
-        # A view of every Observation costs time that only a study which needs it should pay.
-        return tuple(name for name in shipped if not name.startswith(_RANDOMISATION) or name == randomisation)
-    if randomisation in shipped:
-        wanted = [*wanted, randomisation]
-    missing = sorted(set(wanted) - set(shipped))
-    if missing:
-        raise StudyFileError(
-            f"no view {', '.join(missing)}", where="mapping.views", remedy=f"There are {', '.join(shipped)}."
-        )
-    return tuple(sorted(set(wanted)))
-
-
-@cache
-def _view(name: str) -> CompiledView:
-    return load_view(asset("mappings", "views", f"{name}.json"))
 
 
 def _subject_of(raw: RawResource, head: Head | None, people: People) -> str | None:
@@ -242,7 +214,7 @@ def _tables(
             of_type.setdefault(raw.type, []).append(number)
     tables: dict[str, list[Row]] = {}
     for name in plan.views:
-        view = _view(name)
+        view = compiled_view(name, plan.study, plan.release)
         numbers = of_type.get(view.resource, [])
         if not numbers:
             continue
@@ -310,7 +282,11 @@ def _unresolved(context: Context, plan: Plan) -> Counter[Unresolved]:
     """References in the columns of the views that lead to nothing that landed, each resource once per element."""
     found: set[tuple[int, str, str]] = set()
     for name in plan.views:
-        columns = [column for column in _view(name).columns if column.path.endswith("reference")]
+        columns = [
+            column
+            for column in compiled_view(name, plan.study, plan.release).columns
+            if column.path.endswith("reference")
+        ]
         for row in context.tables.get(name, ()) if columns else ():
             for column in columns:
                 value = row[column.name]
@@ -354,10 +330,12 @@ def map_partition(resources: Iterable[RawResource], shared: Iterable[RawResource
     own = sorted(resources, key=lambda raw: (raw.type, raw.id, raw.sequence))
     common = sorted(shared, key=lambda raw: (raw.type, raw.id, raw.sequence))
     everything = [*own, *common]
-    read = {_view(name).resource for name in plan.views}
+    read = {compiled_view(name, plan.study, plan.release).resource for name in plan.views}
     subjects, said, astray = _before_views(everything, plan, read)
     tables = _tables(everything, said, plan)
-    terminology = Terminology(plan.study.mapping.concepts, plan.concept_dirs)
+    terminology = Terminology(
+        plan.study.mapping.concepts, plan.concept_dirs, plan.study.mapping.concept_files
+    )
     context = Context(
         study=plan.study,
         terminology=terminology,

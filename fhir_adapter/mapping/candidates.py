@@ -27,6 +27,7 @@ class _Study(msgspec.Struct):
 
 class _Subject(msgspec.Struct):
     individual: Reference = msgspec.field(default_factory=Reference)
+    subject: Reference = msgspec.field(default_factory=Reference)  # R5's name
     study: Reference = msgspec.field(default_factory=Reference)
 
 
@@ -118,7 +119,7 @@ def candidate_subjects(
             logical = subject.study.identifier
             named = logical is not None and _is([logical], rule.research_study)
             if (named or key_of(subject.study.reference) in keys) and _counts(raw):
-                found.add(known.find(subject.individual) or raw.subject)
+                found.add(known.find(subject.individual) or known.find(subject.subject) or raw.subject)
     elif rule.group is not None:
         for raw, group in _decode(relevant, "Group", _Group):
             if _is(group.identifier, rule.group) and _counts(raw):

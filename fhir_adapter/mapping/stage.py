@@ -18,11 +18,13 @@ import pandas as pd
 from fhir_adapter.accounting import Disposition, Finding
 from fhir_adapter.datasets import conform
 from fhir_adapter.engines.local import map_locally, processes_for
-from fhir_adapter.engines.partition import DOMAINS, SHARED_TYPES, Part, Plan, Unresolved, split, view_names
+from fhir_adapter.engines.partition import DOMAINS, SHARED_TYPES, Part, Plan, Unresolved, split
 from fhir_adapter.errors import SourceNotFhir
 from fhir_adapter.mapping.candidates import candidate_subjects, study_keys
+from fhir_adapter.mapping.catalogue import view_names
 from fhir_adapter.mapping.domains.context import RawResource
 from fhir_adapter.mapping.references import Patient, people
+from fhir_adapter.mapping.release import Release, detect_release
 from fhir_adapter.mapping.terminology import Unknown
 from fhir_adapter.study import Study
 
@@ -115,6 +117,20 @@ def _unresolved_findings(counts: Counter[Unresolved]) -> list[Finding]:
     ]
 
 
+def _release_findings(used: Release, told: Counter[str]) -> list[Finding]:
+    """Resources whose elements are another release's than the one they were read as."""
+    other = told["R4" if used == "R5" else "R5"]
+    if not other:
+        return []
+    return [
+        Finding(
+            code="other-release",
+            text=f"resources with elements of another FHIR release than {used}, as which they were read",
+            detail=str(other),
+        )
+    ]
+
+
 def _check_identifiers(subjects: Iterable[tuple[str, str]]) -> None:
     """Two patients of one USUBJID would be mixed up in every dataset.
 
@@ -139,6 +155,7 @@ def map_resources(
     candidates: set[str] | None = None,
     processes: int | None = None,
     concept_dirs: Iterable[Path] = (),
+    release: Release | None = None,
 ) -> Mapped:
     """Maps resources to datasets.
 
@@ -149,6 +166,7 @@ def map_resources(
         candidates: `Patient/id`s to restrict to, beside the study's own definition, which always holds.
         processes: how many processes share the work; None: as many as it is worth.
         concept_dirs: folders of the site's own concept maps.
+        release: FHIR release of the resources; None finds out, see `detect_release`.
 
     Returns:
         Datasets, subjects, dispositions and findings. The same resources give the same result in any order.
@@ -163,14 +181,17 @@ def map_resources(
     chosen = candidate_subjects(landed, study, everybody)
     if candidates is not None:
         chosen &= {everybody.surviving(patient) for patient in candidates}
+    found, told = detect_release(landed)
+    used: Release = release or found
     plan = Plan(
         study=study,
-        views=view_names(study),
+        views=view_names(study, used),
         key=key,
         candidates=frozenset(chosen),
         people=everybody,
         study_keys=study_keys(landed, study),
         concept_dirs=tuple(concept_dirs),
+        release=used,
     )
     own, shared = _partition(landed)
     processes = processes_for(len(own)) if processes is None else processes
@@ -185,6 +206,7 @@ def map_resources(
     }
     dispositions = [item for part in parts for item in part.dispositions] + _shared_dispositions(parts)
     findings = [item for part in parts for item in part.findings]
+    findings += _release_findings(used, told)
     unresolved: Counter[Unresolved] = sum((part.unresolved for part in parts), Counter())
     return Mapped(
         datasets=datasets,

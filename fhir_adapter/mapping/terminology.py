@@ -202,25 +202,44 @@ def _own_maps(folders: Iterable[Path]) -> dict[str, list[Path]]:
     return found
 
 
+def _before(site: Mapping[str, list[Path]], study: Mapping[str, Path]) -> dict[str, list[Path]]:
+    """Name of a map → the files that are asked before it: the site's, then the study's."""
+    return {
+        name: [*site.get(name, []), *([study[name]] if name in study else [])] for name in {*site, *study}
+    }
+
+
 class Terminology:
     """All ConceptMaps of a study, and the codes that none of them knew.
 
     Args:
         names: the maps that may be used; None for all that ship. A map that is left out knows nothing.
         folders: of the site's own maps (`<map>.json`); what they say goes before what ships.
+        files: ConceptMaps of the study itself; asked after the site's and before what ships.
 
     Raises:
         StudyFileError: a map that does not ship, or a file that is no ConceptMap.
         SiteFileError: a folder that is not there, or a file that adds to no map.
     """
 
-    def __init__(self, names: Iterable[str] | None = None, folders: Iterable[Path] = ()) -> None:
+    def __init__(
+        self, names: Iterable[str] | None = None, folders: Iterable[Path] = (), files: Iterable[Path] = ()
+    ) -> None:
         self._allowed = None if names is None else frozenset(names)
+        mine = {path.stem: path for path in files}
+        known = {path.stem for path in asset("mappings", "concepts").glob("*.json")}
+        strange = sorted(set(mine) - known)
+        if strange:
+            raise StudyFileError(
+                f"nothing reads a concept map {', '.join(strange)}",
+                where="mapping.concept_files",
+                remedy=f"The name of the file says which map it adds to: {', '.join(sorted(known))}.",
+            )
         self._cache: dict[tuple[object, ...], tuple[Match | None, Unknown | None]] = {}
         self.unknown: Counter[Unknown] = Counter()
         self._own = {
             name: load_concept_map(name, *paths, asset("mappings", "concepts", f"{name}.json"))
-            for name, paths in _own_maps(folders).items()
+            for name, paths in _before(_own_maps(folders), mine).items()
         }
         if names is not None:
             for name in sorted(set(names)):

@@ -32,8 +32,14 @@ _COUNTS: Mapping[str, frozenset[str]] = {
     "Observation": frozenset({"final", "amended", "corrected"}),
     "Procedure": frozenset({"completed", "in-progress"}),
     "MedicationAdministration": frozenset({"completed", "in-progress", "stopped", "not-done", "on-hold"}),
-    "MedicationStatement": frozenset({"active", "completed", "stopped", "on-hold"}),
-    "Encounter": frozenset({"arrived", "triaged", "in-progress", "onleave", "finished"}),
+    # R5 has `recorded`; whether the drug was taken is said by `adherence`, which the exposure looks at.
+    "MedicationStatement": frozenset({"active", "completed", "stopped", "on-hold", "recorded"}),
+    "Encounter": frozenset(
+        {
+            *("arrived", "triaged", "in-progress", "onleave", "finished"),
+            *("on-hold", "discharged", "completed", "discontinued"),  # R5
+        }
+    ),
     "ImagingStudy": frozenset({"registered", "available"}),
     "Consent": frozenset({"active", "inactive", "rejected"}),
 }
@@ -120,7 +126,8 @@ def verdict(head: Head, body: bytes, *, preliminary: bool = False) -> Verdict | 
             return Verdict("quarantined", reason, path)
     mistaken = head.status == "entered-in-error" or "entered-in-error" in _codes(head)
     if kind == "AdverseEvent":
-        mistaken = any(
+        # R5 has the status as an element; R4's research profile as a modifier extension.
+        mistaken = mistaken or any(
             item.url in _AE_STATUS and item.valueCode == "entered-in-error" for item in head.modifierExtension
         )
     if mistaken:

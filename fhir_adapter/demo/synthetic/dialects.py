@@ -30,8 +30,8 @@ Identity = Literal["focus", "logical", "tracking", "identifier"]
 State = Literal["code", "snomed", "words", "string"]
 Visit = Literal["encounter", "imaging", "time-point", "date"]
 Drug = Literal["words", "synonym", "code", "reference", "contained"]
-Ecog = Literal["integer", "quantity", "loinc", "snomed", "interpretation", "words"]
-Grading = Literal["mcode", "gold", "ncit", "integer", "words"]
+Ecog = Literal["integer", "quantity", "loinc", "snomed", "mii", "interpretation", "words"]
+Grading = Literal["mcode", "gold", "mii", "integer", "words"]
 Histology = Literal["extension", "code", "words"]
 Reference = Literal["relative", "absolute", "versioned"]
 
@@ -97,7 +97,7 @@ DIALECTS: Final[dict[str, Dialect]] = {
     ),
     "ctcae": Dialect(
         grade="ctcae", resolved="ctcae", causality="core", seriousness="ncit", outcome="core", response="ncit",
-        question="C96613", role="category", grading="ncit", drug="code",
+        question="C96613", role="category", drug="code",
     ),
     "ctcae-mcode": Dialect(
         grade="ctcae-mcode", resolved="ctcae", seriousness="r4", outcome="core", shape="value", identity="logical",
@@ -125,7 +125,8 @@ DIALECTS: Final[dict[str, Dialect]] = {
     ),
     "mii": Dialect(
         grade="mii-severity", resolved="r5", causality="core", outcome="core", response="omop", question="88040-1",
-        role="category", unit="cm", identity="tracking", grading="gold", reference="absolute",
+        role="category", unit="cm", identity="tracking", grading="mii", ecog="mii",
+        reference="absolute",
     ),
     "idea4rc": Dialect(
         grade="ctcae", resolved="r5-misspelt", causality="e2b", outcome="e2b", response="omop", question="88040-1",

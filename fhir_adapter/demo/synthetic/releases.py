@@ -137,7 +137,7 @@ def _consent(made: Resource) -> None:
     if provision is not None:
         made["decision"] = provision["type"]
     if made["status"] == "rejected":
-        made |= {"status": "inactive", "decision": "deny"}
+        made |= {"status": "active", "decision": "deny"}
     policy = made.pop("policyRule", None)
     if policy is not None:
         made["regulatoryBasis"] = [policy]

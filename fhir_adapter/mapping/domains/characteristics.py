@@ -49,7 +49,10 @@ def _ecog(context: Context) -> None:
             found = result
         else:
             result = context.target("ecog", row, "answer") or context.target("ecog", row, "interpretation")
-            found = texts(row, "answer") or texts(row, "interpretation")
+            found = texts(row, "answer") or texts(row, "interpretation") or row["answer_string"]
+            if result is None and row["answer_string"] is not None:
+                match = context.terminology.translate("ecog", [], row["answer_string"])
+                result = None if match is None else match.target
         if found is None:
             continue
         if result is not None and result not in {"0", "1", "2", "3", "4", "5"}:
@@ -60,6 +63,18 @@ def _ecog(context: Context) -> None:
         _emit(context, row, usubjid, "ECOG", "ECOG Performance Status", found, result)
 
 
+def _histologic_grade(context: Context, row: Row) -> tuple[str | None, str | None]:
+    """(grade, as written) of a code, a text or a number."""
+    if row["grade_integer"] is not None:
+        number = str(row["grade_integer"])
+        return number, number
+    if texts(row, "grade") is not None:
+        return context.target("histologic-grade", row, "grade"), texts(row, "grade")
+    written: str | None = row["grade_string"]
+    match = None if written is None else context.terminology.translate("histologic-grade", [], written)
+    return (None if match is None else match.target), written
+
+
 def _grade(context: Context) -> None:
     for row in context.table("sc_histologic_grade"):
         usubjid = context.subject(row.resource)
@@ -67,11 +82,16 @@ def _grade(context: Context) -> None:
             continue
         method = texts(row, "method")
         system = context.target("grading-system", row, "method") if method is not None else "FNCLCC"
-        result = context.target("histologic-grade", row, "grade")
+        result, written = _histologic_grade(context, row)
+        if result is not None and result not in {"1", "2", "3", "4", "X"}:
+            context.quarantine(
+                row.resource, "out-of-range", "$.value", "a histological grade that is not 1 to 4"
+            )
+            continue
         if system == "FNCLCC":
-            _emit(context, row, usubjid, "FNCLCC", "FNCLCC Grade", texts(row, "grade"), result)
+            _emit(context, row, usubjid, "FNCLCC", "FNCLCC Grade", written, result)
         else:
-            _emit(context, row, usubjid, "HISTGRD", "Histological Grade", texts(row, "grade"), result)
+            _emit(context, row, usubjid, "HISTGRD", "Histological Grade", written, result)
 
 
 def _histology(context: Context) -> None:

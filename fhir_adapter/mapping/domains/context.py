@@ -157,6 +157,7 @@ class Context:
     findings: list[Finding] = field(default_factory=list)
     labels: dict[int, str] = field(default_factory=dict)
     scans: dict[int, tuple[str | None, str | None]] = field(default_factory=dict)
+    scan_days: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     medications: dict[int, Row] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -86,6 +86,16 @@ def _person(context: Context, number: int, row: Row) -> dict[str, Any]:
     }
 
 
+def _arm(context: Context, row: Row, name: str) -> str | None:
+    """The arm: in words (R4), or the id of a comparison group of the study, whose name is taken (R5)."""
+    arm: str | None = row[name]
+    study = context.resolve(row["study_reference"])
+    for group in context.table("ref_comparison_group"):
+        if group.resource == study and group["link_id"] == arm and group["name"] is not None:
+            return str(group["name"])
+    return arm
+
+
 def demographics(context: Context, enrolled: dict[int, list[Row]]) -> None:
     """Makes DM (one row per subject) and DS.
 
@@ -123,8 +133,8 @@ def demographics(context: Context, enrolled: dict[int, list[Row]]) -> None:
             names = [item["identifier_value"] for item in rows if system in (None, item["identifier_system"])]
             values |= {
                 "SUBJID": next((name for name in names if name), None),
-                "ARM": row["ARM"],
-                "ACTARM": row["ACTARM"] or row["ARM"],
+                "ARM": _arm(context, row, "ARM"),
+                "ACTARM": _arm(context, row, "ACTARM") or _arm(context, row, "ARM"),
                 "SUBJSTAT": row["SUBJSTAT"],
             }
             views.append(row.view)

@@ -1,12 +1,13 @@
 """AE: adverse events, with grade, causality and action out of every encoding that the views read.
 
 The grade is looked for in each place in the order of the view's columns, and the first that is there
-counts. A base severity (mild, moderate, severe) is the last resort and a finding, because it is not CTCAE's
-scale.
+counts. A base severity (mild, moderate, severe) is a finding, because it is not CTCAE's scale. The last resort is a
+grade at the end of the event's own words.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,6 +41,17 @@ _ACTIONS = (
 )  # fmt: skip
 
 
+#: A grade at the end of the words of an event: `Nausea, CTCAE grade 3`, `Nausea (G3)`.
+_GRADE_IN_WORDS = re.compile(r"[\s,;(-]+(?:CTCAE\s*)?(?:grade\s*|G)([0-5])\)?\s*$", re.IGNORECASE)
+
+
+def _without_grade(words: Any) -> Any:
+    """The words of an event, or a list of them, without a grade at their end."""
+    if isinstance(words, list):
+        return [_without_grade(one) for one in words]
+    return words if words is None else _GRADE_IN_WORDS.sub("", words)
+
+
 def _grade(context: Context, row: Row) -> int | None:
     """Grade, from the first place that has one that the map knows."""
     for name, coded in _GRADES:
@@ -53,6 +65,10 @@ def _grade(context: Context, row: Row) -> int | None:
             target = str(row[name])
         if target is not None:
             return int(target)
+    for words in (row["event_text"], *(row["event_display"] or [])):
+        found = None if words is None else _GRADE_IN_WORDS.search(words)
+        if found is not None:
+            return int(found[1])
     return None
 
 
@@ -69,7 +85,7 @@ def _suspects(context: Context) -> dict[int, list[tuple[bool | None, str | None]
         for row in context.table(view):
             cause = context.target("causality", row, "causality")
             if cause is None:
-                for words in row["relatedness_text"] or []:
+                for words in row.get("relatedness_text") or []:
                     match = context.terminology.translate("causality", [], words)
                     cause = cause or (None if match is None else match.target)
             found.setdefault(row.resource, []).append((_is_study_drug(context, row, medicine, drugs), cause))
@@ -155,8 +171,10 @@ def _organ_class(context: Context, row: Row, term: str | None) -> str | None:
 def _term(context: Context, row: Row) -> tuple[str | None, str | None, str | None]:
     """(as reported, dictionary term, organ class). What no map knows keeps its words as the term."""
     written = texts(row, "event")
-    match = context.translate("adverse-event", row, "event")
-    term = written if match is None or match.target is None else match.target
+    named = Row(row | {name: _without_grade(row[name]) for name in ("event_text", "event_display")})
+    named.view, named.resource = row.view, row.resource
+    match = context.translate("adverse-event", named, "event")
+    term = texts(named, "event") if match is None or match.target is None else match.target
     return written, term, _organ_class(context, row, term)
 
 
@@ -182,8 +200,9 @@ def adverse_events(context: Context) -> None:
             context.finding(
                 "grade-missing", "an adverse event without a grade that a map knows", row.resource
             )
-        date = first(row, "date", "detected", "recorded")
-        if row["date"] is None:
+        onset = first(row, "date", "date_start")
+        date = onset or first(row, "detected", "recorded")
+        if onset is None:
             context.finding(
                 "event-date",
                 "an adverse event without its date of onset; the date it was noticed is used",

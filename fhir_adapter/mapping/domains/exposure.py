@@ -219,9 +219,15 @@ def exposure(context: Context) -> None:
         usubjid = context.subject(row.resource)
         if usubjid is None:
             continue
+        # R5 says in `adherence` what R4's status says; `taking-as-directed` is a kind of `taking`.
+        taken = str(first(row, "adherence") or "")
+        if taken.startswith("not-taking"):
+            context.dismiss(row.resource, "status")
+            continue
         drug = drug_of(context, row, row.resource)
         if drug.concept in drugs and (usubjid, drug.concept) not in administered:
-            given = {"on-hold": "H", "stopped": "S"}.get(row["status"], "Y")
+            status = row["status"] if row["status"] != "recorded" else taken
+            given = "H" if status.startswith("on-hold") else "S" if status.startswith("stopped") else "Y"
             _ex(context, row, drug, usubjid, given, caused)
         else:
             _cm(context, row, drug, usubjid)

@@ -146,7 +146,7 @@ def _identity(
 ) -> tuple[str | None, int | None]:
     """Identifier of the lesion, and the BodyStructure that has it."""
     focused: dict[str, int] = {}
-    for reference in row["focus"] or []:
+    for reference in (row.get("body_structure"), *(row["focus"] or [])):
         number = context.resolve(reference)
         if (
             number is not None
@@ -198,6 +198,12 @@ def _when(context: Context, row: Row) -> tuple[str | None, list[str]]:
             started, encounter = context.scans[number]
             date = date or started
             encounters += [encounter] if encounter else []
+    usubjid = context.subject(row.resource)
+    if not encounters and date is not None and usubjid is not None:
+        # An assessment that names neither visit nor scan belongs to the scan of its day, if there is one only.
+        same_day = context.scan_days.get((usubjid, str(date)[:10]), [])
+        encounter = context.scans[same_day[0]][1] if len(same_day) == 1 else None
+        encounters += [encounter] if encounter else []
     return (None if date is None else str(date)), encounters
 
 

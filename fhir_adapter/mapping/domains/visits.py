@@ -57,6 +57,8 @@ def visits(context: Context) -> None:
             continue
         label, encounter = encounter_label(context, row["encounter"])
         context.scans[row.resource] = (row["SVSTDTC"], row["encounter"])
+        if row["SVSTDTC"] is not None:
+            context.scan_days.setdefault((usubjid, row["SVSTDTC"][:10]), []).append(row.resource)
         context.emit(
             "SV",
             row.view,

@@ -34,13 +34,12 @@ _WORDS = {
     "8852/3": "Myxoid liposarcoma",
     "8854/3": "Pleomorphic liposarcoma",
     "9040/3": "Synovial sarcoma",
-    "8805/3": "Undifferentiated sarcoma",
+    "8802/3": "Undifferentiated pleomorphic sarcoma",
     "9540/3": "Malignant peripheral nerve sheath tumour",
 }
-_FNCLCC_METHOD = (r.SNOMED, "426757001", "French Federation of Cancer Centers Sarcoma Group grading system")
-#: Grade 1 to 3 in mCODE's histologic grades, and in NCIt.
+_MII = "https://www.medizininformatik-initiative.de/fhir/ext/modul-onko/CodeSystem/"
+#: Grade 1 to 3 in mCODE's histologic grades.
 _MCODE_GRADES = ("1155708003", "1286893008", "1155707008")
-_NCIT_GRADES = ("C28077", "C28078", "C28079")
 #: ECOG 0 to 5 as SNOMED CT findings.
 _ECOG_SNOMED = ("425389002", "422512005", "422894000", "423053003", "423237006", "423409001")
 _ECOG_LOINC = ("LA9622-6", "LA9623-4", "LA9624-2", "LA9625-9", "LA9626-7", "LA9627-5")
@@ -75,8 +74,9 @@ def _grading(subject: Subject, dialect: Dialect) -> Resource:
         made["valueCodeableConcept"] = r.concept((r.SNOMED, _MCODE_GRADES[subject.grade - 1], ""))
     elif dialect.grading == "gold":
         made["code"] = r.concept((r.LOINC, "33732-9", "Histology grade [Identifier] in Cancer specimen"))
-    elif dialect.grading == "ncit":
-        made["valueCodeableConcept"] = r.concept((r.NCIT, _NCIT_GRADES[subject.grade - 1], ""))
+    elif dialect.grading == "mii":
+        made["code"] = r.concept((r.SNOMED, "371469007", "Histologic grade of neoplasm"))
+        made["valueCodeableConcept"] = r.concept((f"{_MII}mii-cs-onko-grading", str(subject.grade), ""))
     elif dialect.grading == "integer":
         del made["valueCodeableConcept"]
         made["valueInteger"] = subject.grade
@@ -97,6 +97,12 @@ def _ecog(subject: Subject, date: str, dialect: Dialect) -> Resource:
         "snomed": {
             "code": r.concept((r.SNOMED, "423740007", "ECOG performance status")),
             "valueCodeableConcept": r.concept((r.SNOMED, _ECOG_SNOMED[subject.ecog], "")),
+        },
+        "mii": {
+            "code": r.concept((r.LOINC, "89262-0", "ECOG Performance Status [Interpretation]")),
+            "valueCodeableConcept": r.concept(
+                (f"{_MII}mii-cs-onko-allgemeiner-leistungszustand-ecog", str(subject.ecog), "")
+            ),
         },
         "interpretation": {"interpretation": [r.concept((r.LOINC, _ECOG_LOINC[subject.ecog], ""))]},
         "words": {
