@@ -28,7 +28,7 @@ FNCLCC_CODES: dict[int, Code] = {
 
 def ecog(id_: str, *, patient: str, date: str, value: int, encounter: str | None = None) -> Resource:
     """An mCODE ECOG performance status, 0 to 5."""
-    answers = ["LA9622-6", "LA9623-4", "LA9624-2", "LA9625-9", "LA9626-7", "LA9627-5"]
+    answers = ["LA9622-7", "LA9623-5", "LA9624-3", "LA9625-0", "LA9626-8", "LA9627-6"]
     return make_resource(
         "Observation",
         id_,

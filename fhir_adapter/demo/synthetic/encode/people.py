@@ -42,7 +42,7 @@ _MII = "https://www.medizininformatik-initiative.de/fhir/ext/modul-onko/CodeSyst
 _MCODE_GRADES = ("1155708003", "1286893008", "1155707008")
 #: ECOG 0 to 5 as SNOMED CT findings.
 _ECOG_SNOMED = ("425389002", "422512005", "422894000", "423053003", "423237006", "423409001")
-_ECOG_LOINC = ("LA9622-6", "LA9623-4", "LA9624-2", "LA9625-9", "LA9626-7", "LA9627-5")
+_ECOG_LOINC = ("LA9622-7", "LA9623-5", "LA9624-3", "LA9625-0", "LA9626-8", "LA9627-6")
 
 
 def study_resource(study: Study) -> Resource:
