@@ -24,10 +24,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from fhir_adapter.assets import asset
 from fhir_adapter.connectors.bundles import read_bundle
 from fhir_adapter.engines.processes import in_order
 from fhir_adapter.errors import SourceNotFhir, SourceUnreachable, UsageError
+from fhir_adapter.mapping.catalogue import shipped_views
+from fhir_adapter.mapping.release import RELEASES, Release
 from fhir_adapter.mapping.views import CompiledView, Failure, RunResult, load_view
 
 __all__ = ["Format", "view"]
@@ -62,17 +63,19 @@ class _Kind(msgspec.Struct):
 _kind = msgspec.json.Decoder(_Kind).decode
 
 
-def _find(name: str) -> Path:
+def _find(name: str, release: Release) -> Path:
     """File of a view: a path, or the name of one that ships."""
     path = Path(name)
     if path.suffix == ".json" or len(path.parts) > 1:
         return path
-    shipped = sorted(item.stem for item in asset("mappings", "views").glob("*.json"))
+    shipped = shipped_views(release)
     if name not in shipped:
         raise UsageError(
-            f"there is no shipped view {name}", where="VIEW", remedy=f"There are {', '.join(shipped)}."
+            f"there is no shipped view {name}",
+            where="VIEW",
+            remedy=f"There are {', '.join(sorted(shipped))}.",
         )
-    return asset("mappings", "views", f"{name}.json")
+    return shipped[name]
 
 
 def _type(text: bytes) -> str | None:
@@ -424,6 +427,9 @@ def view(
     processes: Annotated[
         int, typer.Option("--processes", min=1, max=64, help="How many processes share the work.")
     ] = 1,
+    release: Annotated[
+        str, typer.Option("--release", metavar="RELEASE", help="FHIR release of the files: R4, R4B or R5.")
+    ] = "R4",
 ) -> None:
     """Run one SQL on FHIR view over files and write its rows; counts and failures go to stderr.
 
@@ -431,8 +437,11 @@ def view(
     """
     if format_ is Format.PARQUET and out is None:
         raise UsageError("Parquet needs a file", where="--format parquet", remedy="Name one with --out.")
-    file = _find(name)
-    made = load_view(file)
+    wanted = next((one for one in RELEASES if one == release.upper()), None)
+    if wanted is None:
+        raise UsageError("no such release", where="--release", remedy=f"There are {', '.join(RELEASES)}.")
+    file = _find(name, wanted)
+    made = load_view(file, release="R5" if wanted == "R5" else "R4")
     for note in made.notes:
         typer.echo(note, err=True)
     read = used = rows = failed = 0

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
 from fhir_adapter.mapping.domains.context import RawResource
 
-__all__ = ["Release", "detect_release", "release_of_version"]
+__all__ = ["RELEASES", "Release", "detect_release", "release_of_version"]
 
 Release = Literal["R4", "R4B", "R5"]
+RELEASES: Final[tuple[Release, ...]] = get_args(Release)
 
 #: Type → elements that only R4 (and R4B) has, elements that only R5 has.
 _TELLING: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {

@@ -95,6 +95,14 @@ def test_each_subject_has_the_answers_of_its_pattern(run: Path) -> None:
     assert expected == computed
 
 
+def test_responses_as_recorded(run: Path) -> None:
+    """The investigator's responses come in NCIt alone: each is read, with the criteria."""
+    rs = read_dataset(run / "datasets", "RS")
+    expected = sorted((one.usubjid, said) for one in SUBJECTS for said in one.pattern.said)
+    assert expected == sorted(rs[["USUBJID", "RSSTRESC"]].itertuples(index=False, name=None))
+    assert {"RECIST 1.1"} == set(rs["RSCAT"])
+
+
 def test_responses_by_arm(found: dict[str, Any]) -> None:
     """7 of 16 against 2 of 16, with Fisher's test; disease control 13 and 9 of 16."""
     for arm in "AB":

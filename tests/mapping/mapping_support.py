@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fhir_adapter.mapping.references import key_of
 from fhir_adapter.mapping.stage import Mapped, map_resources
 from fhir_adapter.study import Study, load_study
 
@@ -35,8 +36,8 @@ def landed(resources: Iterable[dict[str, Any]]) -> list[Raw]:
         kind, id_ = resource["resourceType"], resource["id"]
         subject = f"Patient/{id_}" if kind == "Patient" else None
         for name in ("subject", "patient", "individual"):
-            reference = resource.get(name, {}).get("reference", "")
-            subject = subject or (reference if reference.startswith("Patient/") else None)
+            key = key_of(resource.get(name, {}).get("reference")) or ""
+            subject = subject or (key if key.startswith("Patient/") else None)
         body = json.dumps(resource, ensure_ascii=False).encode()
         found.append(Raw(kind, id_, "1", number, subject, body))
     return found

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
 from fhir_adapter.demo.resources import Resource
+from fhir_adapter.mapping.release import RELEASES, Release
 
 __all__ = ["RELEASES", "Release", "in_release"]
-
-Release = Literal["R4", "R4B", "R5"]
-RELEASES: Final[tuple[Release, ...]] = get_args(Release)
 
 _AEB = "http://hl7.org/fhir/uv/ae-research-backport-ig/StructureDefinition/"
 _AER = "http://hl7.org/fhir/uv/ae-research-ig/StructureDefinition/"

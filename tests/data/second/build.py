@@ -28,6 +28,7 @@ class Pattern:
     node: tuple[float, ...] = ()
     new: bool = False
     non_target: tuple[r.State, ...] = ()
+    said: tuple[str, ...] = ()  # the investigator's responses, from the second visit on
 
 
 PATTERNS = {
@@ -37,14 +38,15 @@ PATTERNS = {
         (168, 0),
         node=(20, 8, 8, 8),
         non_target=("present", "absent", "absent", "absent"),
+        said=("CR", "CR", "CR"),
     ),
-    "PR": Pattern((60, 40, 38, 38), "PR", (168, 0)),
-    "PR?": Pattern((60, 40, 62), "SD", (112, 1)),
-    "SD": Pattern((60, 58, 57, 59), "SD", (168, 0), non_target=("present",) * 4),
-    "PD": Pattern((60, 80), "PD", (56, 1), dead=140),
-    "NEW": Pattern((60, 55), "PD", (56, 1), new=True),
-    "DEATH": Pattern((60, 58), "SD", (100, 1), dead=100),
-    "NE": Pattern((60, None), "NE", (0, 0)),
+    "PR": Pattern((60, 40, 38, 38), "PR", (168, 0), said=("PR", "PR", "PR")),
+    "PR?": Pattern((60, 40, 62), "SD", (112, 1), said=("PR", "PD")),
+    "SD": Pattern((60, 58, 57, 59), "SD", (168, 0), non_target=("present",) * 4, said=("SD",) * 3),
+    "PD": Pattern((60, 80), "PD", (56, 1), dead=140, said=("PD",)),
+    "NEW": Pattern((60, 55), "PD", (56, 1), new=True, said=("PD",)),
+    "DEATH": Pattern((60, 58), "SD", (100, 1), dead=100, said=("SD",)),
+    "NE": Pattern((60, None), "NE", (0, 0), said=("NE",)),
 }
 ARMS = {
     "A": ["CR"] * 2 + ["PR"] * 5 + ["PR?"] + ["SD"] * 4 + ["PD", "NEW", "DEATH", "NE"],
@@ -105,6 +107,25 @@ def _state(id_: str, patient: str, lesion: str, date: str, state: r.State, arm: 
         label = {"system": "http://dicom.nema.org/resources/ontology/DCM", "code": "126070"}
         resource["component"] = [{"code": {"coding": [label]}, "valueString": f"Visit {visit}"}]
     return resource
+
+
+#: Responses in NCIt (CDISC terminology C96785), as an answer to NCIt's own question.
+NCIT = {"CR": "C4870", "PR": "C18058", "SD": "C18213", "PD": "C35571", "NE": "C62222"}
+
+
+def _response(id_: str, patient: str, date: str, response: str) -> Resource:
+    """The investigator's response: NCIt alone, without display, text or visit."""
+    return {
+        "resourceType": "Observation",
+        "id": id_,
+        "meta": {"security": [r.HTEST], "tag": [r.HTEST]},
+        "status": "final",
+        "code": {"coding": [{"system": r.NCIT, "code": "C96613"}]},
+        "subject": {"reference": patient},
+        "effectiveDateTime": date,
+        "valueCodeableConcept": {"coding": [{"system": r.NCIT, "code": NCIT[response]}]},
+        "method": {"coding": [{"system": r.NCIT, "code": "C124415"}]},
+    }
 
 
 def _event(id_: str, patient: str, drug: str, date: str, event: tuple[str, int, str]) -> Resource:
@@ -170,6 +191,8 @@ def resources() -> Iterator[Resource]:
                 )
         for visit, state in enumerate(pattern.non_target):
             yield _state(f"{key}-nt-{visit}", patient, "NT01", dates[visit], state, one.arm, visit)
+        for visit, response in enumerate(pattern.said, start=1):
+            yield _response(f"{key}-said-{visit}", patient, dates[visit], response)
         if pattern.new:
             yield _state(f"{key}-new", patient, "NEW01", dates[1], "unequivocal", one.arm, 1)
         yield r.encounter(
