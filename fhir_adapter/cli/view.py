@@ -244,8 +244,8 @@ _ENCODINGS: dict[Format, _Encoding] = {Format.NDJSON: _ndjson, Format.CSV: _csv,
 _AT_WORK: dict[str, tuple[CompiledView, _Encoding]] = {}
 
 
-def _begin(file: Path, format_: Format) -> None:
-    _AT_WORK["view"] = (load_view(file), _ENCODINGS[format_])
+def _begin(file: Path, format_: Format, release: str) -> None:
+    _AT_WORK["view"] = (load_view(file, release=release), _ENCODINGS[format_])
 
 
 def _work(piece: _Piece) -> _Done:
@@ -441,7 +441,8 @@ def view(
     if wanted is None:
         raise UsageError("no such release", where="--release", remedy=f"There are {', '.join(RELEASES)}.")
     file = _find(name, wanted)
-    made = load_view(file, release="R5" if wanted == "R5" else "R4")
+    tables = "R5" if wanted == "R5" else "R4"
+    made = load_view(file, release=tables)
     for note in made.notes:
         typer.echo(note, err=True)
     read = used = rows = failed = 0
@@ -452,7 +453,11 @@ def view(
         lines: Counter[str] = Counter()
         sent: deque[_Piece] = deque()
         for done in in_order(
-            _work, _noted(_pieces(files, made.resource), sent), processes, start=_begin, given=(file, format_)
+            _work,
+            _noted(_pieces(files, made.resource), sent),
+            processes,
+            start=_begin,
+            given=(file, format_, tables),
         ):
             piece = sent.popleft()
             writer.add(done.rows)

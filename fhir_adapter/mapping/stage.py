@@ -19,7 +19,7 @@ from fhir_adapter.accounting import Disposition, Finding
 from fhir_adapter.datasets import conform
 from fhir_adapter.engines.local import map_locally, processes_for
 from fhir_adapter.engines.partition import DOMAINS, SHARED_TYPES, Part, Plan, Unresolved, split
-from fhir_adapter.errors import SourceNotFhir
+from fhir_adapter.errors import SiteFileError, SourceNotFhir
 from fhir_adapter.mapping.candidates import candidate_subjects, study_keys
 from fhir_adapter.mapping.catalogue import view_names
 from fhir_adapter.mapping.domains.context import RawResource
@@ -117,6 +117,21 @@ def _unresolved_findings(counts: Counter[Unresolved]) -> list[Finding]:
     ]
 
 
+def _check_release(used: Release, told: Counter[str]) -> None:
+    """Resources that are all of another release would be taken for resources without content.
+
+    Raises:
+        SiteFileError: no resource tells of the release as which they would be read, and some tell of the other.
+    """
+    own, other = ("R5", "R4") if used == "R5" else ("R4", "R5")
+    if told[other] and not told[own]:
+        raise SiteFileError(
+            f"the resources have the elements of {other}, and would be read as {used}",
+            where="fhir_version",
+            remedy="Correct it in the site file, or leave it out to find out from the resources of files.",
+        )
+
+
 def _release_findings(used: Release, told: Counter[str]) -> list[Finding]:
     """Resources whose elements are another release's than the one they were read as."""
     other = told["R4" if used == "R5" else "R5"]
@@ -173,7 +188,8 @@ def map_resources(
 
     Raises:
         SourceNotFhir: two patients carry one subject identifier.
-        SiteFileError: a subject has no identifier, and there is no key; or a concept map of the site is wrong.
+        SiteFileError: a subject has no identifier, and there is no key; a concept map of the site is wrong; or all
+            resources are of another release.
         StudyFileError: the study names a view or concept map that does not exist.
     """
     landed = list(resources)
@@ -183,6 +199,7 @@ def map_resources(
         chosen &= {everybody.surviving(patient) for patient in candidates}
     found, told = detect_release(landed)
     used: Release = release or found
+    _check_release(used, told)
     plan = Plan(
         study=study,
         views=view_names(study, used),

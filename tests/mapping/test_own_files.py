@@ -118,6 +118,8 @@ def test_a_run_keeps_the_files_of_its_study(tmp_path: Path) -> None:
     own = tmp_path / "concepts" / "drug.json"
     own.write_text("{}", "utf-8")
     again = open_run(run.folder.path, Settings(quiet=True))
+    with run.log, again.log:
+        pass
     assert again.study.mapping.concept_files == [run.folder.path / "study" / "concepts" / "drug.json"]
     assert load_study(path)[1] != run.manifest["study_sha256"]
     assert run.manifest["study_sha256"] != load_study(support.SIX / "six.yaml")[1]

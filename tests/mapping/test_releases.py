@@ -11,6 +11,7 @@ import pytest
 from fhir_adapter.demo.synthetic.cohort import DEFAULT_STUDY, synthetic_subject
 from fhir_adapter.demo.synthetic.releases import in_release
 from fhir_adapter.demo.synthetic.stream import cohort_resources
+from fhir_adapter.errors import SiteFileError
 from fhir_adapter.mapping.catalogue import shipped_views, view_names
 from fhir_adapter.mapping.release import Release, detect_release, release_of_version
 from fhir_adapter.mapping.stage import map_resources
@@ -64,10 +65,23 @@ def _aes(resources: Iterable[support.Raw], release: Release | None) -> Any:
     return map_resources(resources, STUDY, key=None, release=release)
 
 
-def test_a_wrong_release_is_found() -> None:
-    """R5 resources that are read as R4, because the site says so: found, with their number."""
-    result = _aes(written("R5"), "R4")
-    assert "other-release" in {item.code for item in result.findings}
+def test_a_wrong_release_is_refused() -> None:
+    """R5 resources that would be read as R4, because the site says so, would look empty."""
+    with pytest.raises(SiteFileError, match="elements of R5, and would be read as R4") as error:
+        _aes(written("R5"), "R4")
+    assert error.value.where == "fhir_version"
+
+
+def test_a_mixture_of_releases_is_found() -> None:
+    """One resource of R4 among those of R5: a finding, with their number."""
+    odd = next(
+        item
+        for item in cohort_resources([SUBJECT])
+        if item["id"].endswith("-surgery") or item["resourceType"] == "Encounter"
+    )
+    made = [in_release(item, "R5") for item in cohort_resources([SUBJECT])]
+    result = _aes(support.landed([*made, odd | {"id": "odd"}]), None)
+    assert [item.detail for item in result.findings if item.code == "other-release"] == ["1"]
     assert "other-release" not in {item.code for item in _aes(written("R5"), None).findings}
 
 
