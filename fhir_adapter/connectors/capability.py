@@ -39,6 +39,12 @@ class Capability(msgspec.Struct, frozen=True):
     def parameter(self, query: SubjectQuery) -> str:
         """The parameter by which this server finds the resources of a patient."""
         known = self.types.get(query.type, frozenset())
+        if (
+            not known
+            and query.parameter == "individual"
+            and self.software.get("fhir_version", "")[:2] == "5."
+        ):
+            return "subject"  # R5's name
         if not known or query.parameter in known:
             return query.parameter
         return next(
