@@ -26,6 +26,7 @@ from fhir_adapter.check.report import (
 from fhir_adapter.check.views import CodedElement, StudyView, implied_system
 from fhir_adapter.errors import AdapterError
 from fhir_adapter.mapping.domains.context import codings, first
+from fhir_adapter.mapping.release import Release
 from fhir_adapter.mapping.stage import Mapped, map_resources
 from fhir_adapter.mapping.terminology import Terminology, Unknown
 from fhir_adapter.study import Study
@@ -259,6 +260,7 @@ def take_census(
     key: bytes | None,
     *,
     concept_dirs: Iterable[Path] = (),
+    release: Release | None = None,
     texts: bool = False,
 ) -> Census:
     """Counts the codes of some resources.
@@ -269,6 +271,7 @@ def take_census(
         study: the study, for its maps, and for the mapping that says what a run would report.
         key: the site's key of pseudonyms, None if it has none.
         concept_dirs: folders of the site's own concept maps.
+        release: FHIR release of the resources; None: they show it.
         texts: whether wordings without a code are told, bounded and escaped. They may name people.
 
     Returns:
@@ -277,13 +280,13 @@ def take_census(
     landed = list(resources)
     census = Census()
     try:
-        census.mapped = map_resources(landed, study, key=key, concept_dirs=concept_dirs)
+        census.mapped = map_resources(landed, study, key=key, concept_dirs=concept_dirs, release=release)
     except AdapterError as error:
         census.blocked = Blocked.of(error)
     of_type: dict[str, list[Seen]] = defaultdict(list)
     for one in landed:
         of_type[one.type].append(one)
-    terminology = Terminology(study.mapping.concepts, concept_dirs)
+    terminology = Terminology(study.mapping.concepts, concept_dirs, study.mapping.concept_files)
     found = _Counter(texts=texts)
     selected: dict[str, set[int]] = defaultdict(set)
     for item in views:

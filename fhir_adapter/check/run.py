@@ -10,13 +10,14 @@ from fhir_adapter.check.filters import Wanted, filters_of, judge
 from fhir_adapter.check.probes import Probed, probe_server
 from fhir_adapter.check.report import CodeFilter, Need, QueryCount, Report
 from fhir_adapter.check.statement import read_statement, stated_needs, write_back_needs
-from fhir_adapter.check.views import study_views
+from fhir_adapter.check.views import StudyView, study_views
 from fhir_adapter.connectors.capability import read_capability
 from fhir_adapter.connectors.client import Client
 from fhir_adapter.connectors.files import read_files
 from fhir_adapter.connectors.plan import PullPlan, plan_from_study
 from fhir_adapter.errors import AdapterError
 from fhir_adapter.mapping.candidates import candidate_subjects
+from fhir_adapter.mapping.release import Release, detect_release, release_of_version
 from fhir_adapter.pipeline import identity_key
 from fhir_adapter.site import Site
 from fhir_adapter.study import Study
@@ -27,10 +28,18 @@ __all__ = ["check_study"]
 _FORBIDDEN = "not asked: the site file forbids it (`write_back.policy`); a dry run is still possible"
 
 
+def _server_release(site: Site) -> Release | None:
+    """The release that a server states, None for files."""
+    if site.source.kind == "files":
+        return None
+    with Client(site) as client:
+        return release_of_version(read_capability(client).software.get("fhir_version"))
+
+
 def _probe(
     site: Site,
     plan: PullPlan,
-    study: Study,
+    views: Sequence[StudyView],
     filters: Sequence[Wanted],
     report: Report,
     progress: Callable[[str], None],
@@ -42,7 +51,7 @@ def _probe(
         capability = read_capability(client)
         statement = read_statement(client)
         report.server = capability.software
-        report.needs += stated_needs(statement, plan, study_views(study))
+        report.needs += stated_needs(statement, plan, views)
         probed = probe_server(client, plan, capability, filters, limit=report.limit, progress=progress)
     report.needs += probed.needs
     report.counts = probed.counts
@@ -139,7 +148,8 @@ def check_study(
         StudyFileError: a view or map is wrong.
     """
     report = Report(study.study.id, site.id, site.source.kind, limit=limit)
-    views = study_views(study)
+    release = site.fhir_version or _server_release(site)
+    views = study_views(study, release or "R4")
     candidates = study.cohort.candidates.model_dump(exclude_none=True, exclude_defaults=True)
     plan = plan_from_study(candidates, sorted({item.view.resource for item in views}))
     key = identity_key(site)
@@ -150,13 +160,17 @@ def check_study(
         resources = _read(site, study, report)
         without = {item.type: item.number for item in report.counts}
         _missing_types(plan, report)
+        release = release or detect_release(resources)[0]
+        views = study_views(study, release)
     else:
-        probed = _probe(site, plan, study, wanted, report, progress)
+        probed = _probe(site, plan, views, wanted, report, progress)
         resources, without, filtered = probed.resources, probed.without, probed.filtered
     _write_back(site, report)
     progress("census")
     report.read = dict(sorted(Counter(one.type for one in resources).items()))
-    census = take_census(resources, views, study, key, concept_dirs=site.concept_dirs, texts=texts)
+    census = take_census(
+        resources, views, study, key, concept_dirs=site.concept_dirs, release=release, texts=texts
+    )
     report.unknown, report.text_only = census.unknown, census.text_only
     report.unselected = census.unselected
     if census.dropped:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from fhir_adapter.assets import asset
-from fhir_adapter.mapping.catalogue import view_names
+from fhir_adapter.mapping.catalogue import compiled_view, shipped_views, view_names
+from fhir_adapter.mapping.release import Release
 from fhir_adapter.mapping.terminology import TEXT_SYSTEM
 from fhir_adapter.mapping.views import CompiledView, load_view
 from fhir_adapter.study import Study
@@ -69,15 +71,12 @@ def _elements(view: CompiledView) -> Iterable[CodedElement]:
 
 
 @cache
-def _study_view(name: str) -> StudyView:
-    definition: dict[str, Any] = msgspec.json.decode(asset("mappings", "views", f"{name}.json").read_bytes())
-    releases = tuple(str(item) for item in definition.get("fhirVersion", []))
-    # The loader takes R4 for granted; a view that names R5 alone has other elements.
-    release = "R5" if releases and all(item.startswith("5.") for item in releases) else "R4"
-    view = load_view(asset("mappings", "views", f"{name}.json"), release=release)
+def _study_view(path: Path, release: Release) -> StudyView:
+    definition: dict[str, Any] = msgspec.json.decode(path.read_bytes())
+    view = load_view(path, release="R5" if release == "R5" else "R4")
     return StudyView(
         view,
-        releases,
+        tuple(str(item) for item in definition.get("fhirVersion", [])),
         tuple(str(item["path"]) for item in definition.get("where", [])),
         tuple(_elements(view)),
     )
@@ -91,13 +90,17 @@ def implied_system(concept_map: str) -> str:
     return str(found[0]) if found else ""
 
 
-def study_views(study: Study) -> list[StudyView]:
-    """The views of a study.
+def study_views(study: Study, release: Release = "R4") -> list[StudyView]:
+    """The views of a study, its own among them, in the shape of a release.
 
     Raises:
         StudyFileError: a view that does not ship, or is wrong.
     """
-    return [_study_view(name) for name in view_names(study)]
+    paths = shipped_views(release) | {path.stem: path for path in study.mapping.view_files}
+    names = view_names(study, release)
+    for name in names:
+        compiled_view(name, study, release)  # checks the study's own against the shipped ones
+    return [_study_view(paths[name], release) for name in names]
 
 
 def selecting_codes(views: Sequence[StudyView], type_: str) -> set[tuple[str, str]]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from werkzeug import Response
 
+from fhir_adapter.demo.synthetic.releases import in_release
 from fhir_adapter.errors import SourceNotFhir, SourceRefused
 
 
@@ -126,15 +127,22 @@ def test_no_server_is_the_error_of_a_run(check: Any, httpserver: Any) -> None:
         check()
 
 
-def test_r5_is_read_where_views_name_it_and_never_written(server: Any, check: Any) -> None:
-    """Write-back is refused with its reason; what no view reads in R5 is said by type; only --strict fails."""
+def test_r5_is_read_and_never_written(server: Any, check: Any) -> None:
+    """Write-back is refused with its reason, and only --strict fails for it."""
     server.version = "5.0.0"
+    server.resources = [in_release(resource, "R5") for resource in server.resources]
     done = check(write_back={"policy": "allowed"})
     assert 0 == done.status
     state, means = done.needs("write-back")["FHIR R4 or R4B"]
     assert "refused" == state
     assert "5.0.0" in means
     assert 3 == check("--strict", write_back={"policy": "allowed"}).status
+
+
+def test_resources_of_another_release_than_the_server_says(server: Any, check: Any) -> None:
+    """A server that says R5 and has what R4 had would give empty columns: check says that a run is refused."""
+    server.version = "5.0.0"
+    assert 11 == check().status
 
 
 def test_write_back_on_r4_is_read_from_the_statement(server: Any, check: Any) -> None:

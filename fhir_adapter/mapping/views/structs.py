@@ -502,7 +502,7 @@ class _Planner:
     def write(self) -> Run:
         self.by_number = {}
         width = len(self.columns)
-        row = f"add(({''.join(f'v{number}, ' for number in range(width))}index))"
+        row = f"rows += ({''.join(f'v{number}, ' for number in range(width))}index)"
         loop = "   "
         for item in self.definition.get("where") or ():
             self.put(
@@ -524,14 +524,13 @@ class _Planner:
             *self.helpers,
             "def run(bodies, leave):",
             " rows = []",
-            " add = rows.extend",
             " for index, body in enumerate(bodies):",
             "  try:",
             "   node = decode(body)",
             *self.lines,
             "  except (Left, ValueError, RecursionError):",
             f"   while rows and rows[-1] == index: del rows[-{width + 1}:]",
-            "   for row in leave(index, body): add((*row, index))",
+            "   for row in leave(index, body): rows += (*row, index)",
             " return rows",
         ]
         # A resource of another type, or of none, is left to the closures: they pass it over, or say what is wrong.
