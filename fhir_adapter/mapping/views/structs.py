@@ -320,8 +320,8 @@ class _Planner:
             return f"({parts[0]} {node.operator} {parts[1]})"
         if isinstance(node, Binary) and node.operator in {"=", "!="}:
             return self.compared(node, type_, shape, var)
-        if isinstance(node, Call) and node.name == "not" and isinstance(node.of, Call):
-            if node.of.name not in {"exists", "empty"}:
+        if isinstance(node, Call) and node.name == "not":
+            if not _total(node.of):
                 raise _UnfitError  # not() of nothing is nothing
             return f"(not {self.truth(node.of, type_, shape, var)})"
         if isinstance(node, Call) and node.name in {"exists", "empty"}:
@@ -456,20 +456,27 @@ class _Planner:
             type_, shape = path.type, under
         tree = _Branch()
         own: list[int] = []
+        found: dict[int, Node] = {}
         for given in item.get("column") or ():
             number, column = self.columns[given["name"]]
             own.append(number)
             self.by_number[number] = column
-            path = self.path(parse(given["path"]), type_)
+            node = parse(given["path"])
+            if _total(node) and not column.collection:
+                found[number] = node
+                continue
+            path = self.path(node, type_)
             if not path.steps or self.read(shape, path.steps, path.type) is not None:
                 raise _UnfitError  # a whole element as JSON
             branch = tree
             for step in path.steps:
                 branch = branch.below.setdefault(step, _Branch())
             branch.columns.append((number, path))
+        for number, node in found.items():
+            self.put(space, f"v{number} = {self.truth(node, type_, shape, var)}")
         sure = {self.direct(step, below) for step, below in tree.below.items()}
         for number in own:
-            if number not in sure:
+            if number not in sure and number not in found:
                 self.put(space, f"v{number} = {'[]' if self.by_number[number].collection else 'None'}")
         self.branch(tree, var, shape, space, many=False)
         parts = list(item.get("select") or ())
@@ -492,7 +499,8 @@ class _Planner:
             self.put(outside, f"if not {seen}:")
             at = outside + " "
             for number in own:
-                self.put(at, f"v{number} = {'[]' if self.by_number[number].collection else 'None'}")
+                none = "[]" if self.by_number[number].collection else "None"
+                self.put(at, f"v{number} = {_of_nothing(found[number]) if number in found else none}")
             for name in _names(parts, union):
                 self.put(at, f"v{self.columns[name][0]} = None")
             then(at)
@@ -548,6 +556,19 @@ class _Planner:
         exec("\n".join(lines), names)  # noqa: S102 - made of JSON keys and of literals written by repr
         run: Run = names["run"]
         return run
+
+
+def _total(node: Node) -> bool:
+    """Whether an expression is true or false and never empty, whatever it looks at."""
+    if not isinstance(node, Call):
+        return False
+    return node.name in {"exists", "empty"} or (node.name == "not" and _total(node.of))
+
+
+def _of_nothing(node: Node) -> bool:
+    """What a total expression says of an element that is not there."""
+    assert isinstance(node, Call)  # noqa: S101 - see `_total`
+    return not _of_nothing(node.of) if node.name == "not" else node.name == "empty"
 
 
 def _names(parts: Iterable[dict[str, Any]], union: list[dict[str, Any]] | None) -> Iterator[str]:
