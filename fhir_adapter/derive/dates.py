@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from fhir_adapter.accounting import Finding
-from fhir_adapter.study import Impute
+from fhir_adapter.study.outcomes import Impute
 
 __all__ = ["COLLECTED_AT", "apply_cut_off", "complete_dates", "impute_dates", "read_dates"]
 
