@@ -175,7 +175,9 @@ class Run:
                 plan_from_study(candidates, _resource_types(self.study)),
                 landing,
                 full=self.settings.full,
+                keep=self._keep_failed_pull,
             )
+            self.manifest.pop("failed_pull", None)
             _check_wire(report, landing.counts())
             cutoff = self.study.study.data_cutoff
             self.manifest["data_cutoff"] = (
@@ -192,6 +194,11 @@ class Run:
             ]
             counts["findings"] = len(found)
             self._keep_findings("pull", found)
+
+    def _keep_failed_pull(self, report: PullReport) -> None:
+        """What a pull brought before it failed, and what is missing, stay in the manifest."""
+        self.manifest["failed_pull"] = report.to_dict()
+        self.save()
 
     def map(self) -> None:
         """Map: views and concept maps turn resources into SDTM-like rows; every resource gets its disposition."""

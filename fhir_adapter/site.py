@@ -20,6 +20,7 @@ from fhir_adapter.yamlfile import line_of, read_yaml
 
 __all__ = [
     "Auth",
+    "Bulk",
     "Identity",
     "Proxy",
     "Retry",
@@ -85,8 +86,8 @@ def checked_endpoint(url: str) -> str:
 class Source(_Model):
     """Where resources come from."""
 
-    kind: Literal["rest", "files"]
-    url: str | None = Field(default=None, description="FHIR base URL; kind `rest`.")
+    kind: Literal["rest", "bulk", "files"]
+    url: str | None = Field(default=None, description="FHIR base URL; kinds `rest` and `bulk`.")
     path: Path | None = Field(
         default=None, description="A folder or file; kind `files`; relative to the site file."
     )
@@ -98,8 +99,8 @@ class Source(_Model):
 
     @model_validator(mode="after")
     def _has_its_place(self) -> Source:
-        if self.kind == "rest" and (self.url is None or self.path is not None):
-            raise ValueError("a source of kind rest has a url and no path")
+        if self.kind != "files" and (self.url is None or self.path is not None):
+            raise ValueError(f"a source of kind {self.kind} has a url and no path")
         if self.kind == "files" and (self.path is None or self.url is not None):
             raise ValueError("a source of kind files has a path and no url")
         return self
@@ -279,6 +280,41 @@ class Retry(_Model):
     timeout_s: float = Field(default=120, gt=0, le=3600, description="Longest silence of the server.")
 
 
+class Bulk(_Model):
+    """Bulk Data Access (`$export`): when it is used instead of searches, and how."""
+
+    use: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="`auto`: for a first or full pull, if the server's CapabilityStatement names `$export` and there "
+        "are at least `min_subjects` candidates. A source of kind `bulk` is always exported.",
+    )
+    min_subjects: int = Field(
+        default=1000, ge=1, description="Fewer candidates are searched for; for `auto`."
+    )
+    level: Literal["system", "patient", "group"] = Field(default="patient", description="What is exported.")
+    group: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9.-]{1,64}$",
+        description="Logical id of the Group, for level `group`.",
+    )
+    type_filters: list[str] = Field(
+        default=[],
+        description="`_typeFilter`: searches such as `Observation?status=final` that narrow the export.",
+    )
+    max_poll_s: float = Field(
+        default=3600,
+        gt=0,
+        le=86400,
+        description="A job that takes longer is given up; the next pull resumes it.",
+    )
+
+    @model_validator(mode="after")
+    def _group_is_named(self) -> Bulk:
+        if (self.level == "group") != (self.group is not None):
+            raise ValueError("level group needs group, and only that level takes it")
+        return self
+
+
 class WriteBack(_Model):
     """Whether and where results may be written."""
 
@@ -320,7 +356,20 @@ class Site(_Model):
     max_page_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
     max_resources: int = Field(default=20_000_000, ge=1, description="More than this in one pull is refused.")
     subjects_per_query: int = Field(default=20, ge=1, le=500)
-    concurrency: int = Field(default=4, ge=1, le=32)
+    concurrency: int = Field(default=4, ge=1, le=32, description="Requests at once.")
+    requests_per_second: float | None = Field(
+        default=None,
+        gt=0,
+        le=1000,
+        description="Not more requests than that; default: as fast as it answers.",
+    )
+    max_pull_s: float | None = Field(
+        default=None, gt=0, description="A pull that takes longer is ended; what landed stays."
+    )
+    max_pull_bytes: int | None = Field(
+        default=None, ge=1024, description="A pull that brings more (unpacked) is ended; what landed stays."
+    )
+    bulk: Bulk = Bulk()
     write_back: WriteBack = WriteBack()
     identity: Identity = Identity()
     fhir_version: Literal["R4", "R4B", "R5"] | None = Field(

@@ -49,6 +49,7 @@ def pull(
     *,
     full: bool = False,
     progress: Callable[[str, int], None] | None = None,
+    keep: Callable[[PullReport], None] | None = None,
 ) -> PullReport:
     """Pulls from the site's source into its landing.
 
@@ -58,6 +59,7 @@ def pull(
         landing: an open landing that may be written.
         full: leave checkpoints aside and ask for everything.
         progress: called now and then with a resource type and the number that came so far.
+        keep: called with the report of a pull that ended early (`complete` is False), before the error is raised.
 
     Returns:
         Counts at the wire, what the landing did with them, differences and findings.
@@ -70,7 +72,7 @@ def pull(
     try:
         if site.source.kind == "files":
             return pull_files(site, landing, full=full, progress=progress)
-        return pull_rest(site, plan, landing, full=full, progress=progress)
+        return pull_rest(site, plan, landing, full=full, progress=progress, keep=keep)
     finally:
         # Only what has landed binds: a first pull that was refused may have had the wrong URL.
         if landing.sequence:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 
 from fhir_adapter.connectors.auth import BoundCredential
+from fhir_adapter.connectors.page_size import PageSizes
 from fhir_adapter.connectors.paging import allowed_url, safe_url
 from fhir_adapter.connectors.scopes import Access
-from fhir_adapter.connectors.transport import Answer, BrokenOffError, Transport
+from fhir_adapter.connectors.transport import RETRIED, Answer, BrokenOffError, Transport, seconds_to_wait
 from fhir_adapter.errors import (
     AdapterError,
     SourceIncomplete,
@@ -22,7 +24,10 @@ from fhir_adapter.errors import (
 )
 from fhir_adapter.site import Site
 
-__all__ = ["Answer", "Client", "issue_codes", "search_url"]
+__all__ = ["URL_LENGTH", "Answer", "Client", "ServerFault", "issue_codes", "search_url"]
+
+#: Longest URL of a search by GET; longer ones are answered with 404 or 414 by some servers.
+URL_LENGTH = 1900
 
 _REDIRECTS = 5
 _CODES = 5
@@ -66,6 +71,10 @@ def issue_codes(body: bytes) -> str:
     return ", ".join(list(dict.fromkeys(filter(None, words)))[:_CODES])
 
 
+class ServerFault(SourceUnreachable):
+    """The server goes on answering 500, 502 or 504; a smaller page may come."""
+
+
 class Client:
     """Talks to the server of a site; a context manager. Safe to be used by several threads for GET.
 
@@ -81,6 +90,8 @@ class Client:
         self.site = site
         self.base = site.source.url or ""
         self.requests = 0
+        self.page_sizes = PageSizes(site.page_size)
+        self.posts = False
         self._lock = threading.Lock()
         self._transport = Transport(site)
         self._credential = BoundCredential(site, self._transport, access)
@@ -92,6 +103,50 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._transport.close()
+
+    def bound(self) -> None:
+        """Begins to count the time and size that the site allows a pull."""
+        self._transport.bound(seconds=self.site.max_pull_s, size=self.site.max_pull_bytes)
+
+    def search(self, type_: str, parameters: list[tuple[str, str]]) -> Answer:
+        """First page of a search; by POST if the URL is too long for GET and `posts` says that the server takes it.
+
+        Raises:
+            AdapterError: what `get` raises.
+        """
+        url = search_url(self.base, type_, parameters)
+        if len(url) <= URL_LENGTH or not self.posts:
+            return self.get(url)
+        return self._judged(self.post_search(type_, parameters))
+
+    def post_search(self, type_: str, parameters: list[tuple[str, str]]) -> Answer:
+        """A search by POST (R4, 3.1.1.1): safe, so it is repeated like a GET; whatever its status.
+
+        Raises:
+            SourceUnreachable: no connection, a time-out, TLS.
+            SourceIncomplete: the answer broke off, at every attempt.
+        """
+        url = f"{self.base}/{type_}/_search"
+        body = urlencode(parameters).encode()
+        headers = {"Accept": "application/fhir+json", "Content-Type": "application/x-www-form-urlencoded"}
+        ceiling = self.site.retry.max_wait_s
+        answer: Answer | None = None
+        for attempt in range(self.site.retry.attempts):
+            if attempt:
+                asked = seconds_to_wait(answer.retry_after, ceiling) if answer is not None else 0.0
+                time.sleep(asked or min(0.5 * 2**attempt, ceiling))
+            try:
+                answer = self._send("POST", url, headers, body=body)
+            except BrokenOffError:
+                answer = None
+                continue
+            if answer.status not in RETRIED:
+                return answer
+        if answer is None:
+            raise SourceIncomplete(
+                f"the answer broke off {self.site.retry.attempts} times", where=safe_url(url)
+            )
+        return answer
 
     def require(self, types: tuple[str, ...]) -> None:
         """Checks that our token allows reading some types, as far as it says.
@@ -179,7 +234,9 @@ class Client:
             raise self._credential.refusal(where)
         if answer.status == 403:
             raise SourceRefused("the server does not allow us this (403)", where=where)
-        if answer.status == 429 or answer.status >= 500:
+        if answer.status in {500, 502, 504}:
+            raise ServerFault(f"the server goes on answering {answer.status}", where=where)
+        if answer.status == 429 or answer.status > 500:
             raise SourceUnreachable(f"the server goes on answering {answer.status}", where=where)
         if answer.status == 200:
             start = answer.body.lstrip(b" \t\r\n\xef\xbb\xbf")[:1]

@@ -90,6 +90,9 @@ class PullReport(msgspec.Struct):
         after: sequence number after it.
         differences: queries whose count does not agree with what came.
         findings: what deserves a look.
+        missing: of a pull that ended early, by resource type the number of subjects whose query did not come to
+            its end; a type that is not there came whole. Types that are found by reference count as 0.
+        complete: False if the pull ended early.
         server: name, version and FHIR version by the server's own statement.
     """
 
@@ -107,6 +110,8 @@ class PullReport(msgspec.Struct):
     differences: list[Difference] = msgspec.field(default_factory=list)
     findings: list[PullFinding] = msgspec.field(default_factory=list)
     server: dict[str, str] = msgspec.field(default_factory=dict)
+    missing: dict[str, int] = msgspec.field(default_factory=dict)
+    complete: bool = True
 
     def find(self, code: str, text: str) -> None:
         """Adds a finding, or counts it once more."""

@@ -20,11 +20,11 @@ import msgspec
 
 from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Landing, arrival, gone, subject_key
 from fhir_adapter.connectors.capability import Capability, read_capability
-from fhir_adapter.connectors.client import Client, search_url
+from fhir_adapter.connectors.client import URL_LENGTH, Client, search_url
 from fhir_adapter.connectors.plan import CandidateSearch, PullPlan, SubjectQuery, query_hash, read_types
 from fhir_adapter.connectors.reports import Difference, PullReport, Tally
 from fhir_adapter.connectors.scopes import Access
-from fhir_adapter.connectors.searches import Page, Search, Searched, count, pages, since
+from fhir_adapter.connectors.searches import Page, Search, Searched, count, pages, since, takes_post
 from fhir_adapter.errors import SourceIncomplete
 from fhir_adapter.site import Site
 
@@ -32,8 +32,6 @@ __all__ = ["pull_rest"]
 
 Progress = Callable[[str, int], None]
 
-#: Longest URL that is sent; longer ones are answered with 404 or 414 by some servers.
-_URL_LENGTH = 1900
 _IDS_PER_QUERY = 50
 _DEPTH = 5
 
@@ -142,20 +140,36 @@ class _Pull:
         self._events: queue.Queue[_Event] = queue.Queue(maxsize=2 * site.concurrency)
         self._tally = Tally()
         self._number = 0
+        self._post_asked: bool | None = None
 
     def run(self) -> PullReport:
         """The whole pull."""
+        try:
+            self._everything()
+        except BaseException:
+            self.report.complete = False
+            raise
+        finally:
+            self._tally.into(self.report)
+            self.report.requests = self.client.requests
+            self.report.after = self.landing.sequence
+        return self.report
+
+    def _everything(self) -> None:
+        self.client.bound()
+        self.report.missing = {
+            **{query.type: 0 for query in self.plan.per_subject},
+            **dict.fromkeys(self.plan.shared, 0),
+        }
         capability = read_capability(self.client)
         self.report.server = capability.software
         self.client.require(tuple(type_ for type_ in read_types(self.plan) if capability.supports(type_)))
         subjects = self._candidates()
         self.report.subjects = len(subjects)
+        self.report.missing |= {query.type: len(subjects) for query in self.plan.per_subject}
         self._by_subject(sorted(subjects), capability)
         self._by_reference(capability)
-        self._tally.into(self.report)
-        self.report.requests = self.client.requests
-        self.report.after = self.landing.sequence
-        return self.report
+        self.report.missing = {}
 
     # Landing
 
@@ -227,9 +241,9 @@ class _Pull:
         if candidate.kind == "condition":
             subjects: set[str] = set()
             for codes in _chunks(candidate.codes, _IDS_PER_QUERY):
-                search = Search("Condition", (("code", ",".join(codes)),), "Condition?code")
-                items, _ = self._search_now(search)
-                subjects |= _subjects(items, "Condition")
+                for search in self._by_code(codes):
+                    items, _ = self._search_now(search)
+                    subjects |= _subjects(items, "Condition")
             return subjects
         search = Search("Patient", candidate.parameters, "Patient")
         items, complete = self._search_now(search)
@@ -237,6 +251,15 @@ class _Pull:
         if complete and not candidate.parameters:
             self._settle_lost("Patient", self.landing.known("Patient") - found)
         return {f"Patient/{id_}" for id_ in found}
+
+    def _by_code(self, codes: tuple[str, ...]) -> Iterator[Search]:
+        search = Search("Condition", (("code", ",".join(codes)),), "Condition?code")
+        if len(codes) == 1 or self._fits(search):
+            yield search
+            return
+        half = len(codes) // 2
+        yield from self._by_code(codes[:half])
+        yield from self._by_code(codes[half:])
 
     def _named(self, type_: str, identifier: str) -> list[Arrival]:
         token = identifier.removeprefix("|")
@@ -305,6 +328,7 @@ class _Pull:
         for query in self.plan.per_subject:
             if not capability.supports(query.type):
                 self.report.find("type-not-supported", f"the server does not offer {query.type}")
+                self.report.missing.pop(query.type)
                 continue
             fitting = SubjectQuery(query.type, capability.parameter(query))
             jobs += self._jobs(fitting, subjects)
@@ -330,9 +354,24 @@ class _Pull:
                 _Job(query, tuple(subject for _, subject in part), name, part[0][0])
             )
 
+    def _fits(self, search: Search) -> bool:
+        """Whether a search can be sent: by GET, or if that is too long by POST where the server takes it."""
+        url = search_url(
+            self.client.base, search.type, [*search.parameters, ("_count", str(self.site.page_size))]
+        )
+        if len(url) <= URL_LENGTH:
+            return True
+        if self._post_asked is None:
+            self._post_asked = takes_post(self.client, search)
+            if not self._post_asked:
+                self.report.find(
+                    "post-search-not-supported",
+                    "the server takes no search by POST; long ones were cut into short ones",
+                )
+        return self._post_asked
+
     def _short_enough(self, job: _Job) -> Iterator[_Job]:
-        url = search_url(self.client.base, job.query.type, list(job.search().parameters))
-        if len(url) <= _URL_LENGTH or len(job.subjects) == 1:
+        if len(job.subjects) == 1 or self._fits(job.search()):
             yield job
             return
         half = len(job.subjects) // 2
@@ -401,6 +440,8 @@ class _Pull:
             self.report.find(
                 "cursor-expired", f"the paging cursor of {type_} expired and the search began again"
             )
+        if done.searched.shrunk:
+            self.report.find("page-too-large", f"pages of {type_} failed and were asked for in smaller ones")
         if job.mark:
             known = self.landing.known(type_, job.subjects)
             if done.total is not None and done.total != len(known):
@@ -414,6 +455,9 @@ class _Pull:
             return None  # without a checkpoint: the next pull asks for everything again
         else:
             self._settle_lost(type_, self.landing.known(type_, job.subjects) - done.searched.matched)
+        self.report.missing[type_] -= len(job.subjects)
+        if self.report.missing[type_] <= 0:
+            del self.report.missing[type_]
         if done.searched.started:
             value = {"since": done.searched.started}
             self._land([], [Checkpoint(job.key(subject), value) for subject in job.subjects])
@@ -473,7 +517,13 @@ class _IdentifiedSubject(_ResearchSubject):
 
 
 def pull_rest(
-    site: Site, plan: PullPlan, landing: Landing, *, full: bool = False, progress: Progress | None = None
+    site: Site,
+    plan: PullPlan,
+    landing: Landing,
+    *,
+    full: bool = False,
+    progress: Progress | None = None,
+    keep: Callable[[PullReport], None] | None = None,
 ) -> PullReport:
     """Pulls from a FHIR server.
 
@@ -483,6 +533,7 @@ def pull_rest(
         landing: where everything lands, page by page.
         full: leave checkpoints aside.
         progress: called with the type of a page's last resource and the number that came so far.
+        keep: called with the report of a pull that ends early, which says what came and what is missing.
 
     Returns:
         What came. What landed before an error stays landed; the next pull goes on from there.
@@ -495,4 +546,10 @@ def pull_rest(
         SiteFileError: a credential is missing.
     """
     with Client(site, Access(read=read_types(plan))) as client:
-        return _Pull(site, plan, landing, client, full=full, progress=progress).run()
+        current = _Pull(site, plan, landing, client, full=full, progress=progress)
+        try:
+            return current.run()
+        except BaseException:
+            if keep is not None:
+                keep(current.report)
+            raise

@@ -10,11 +10,12 @@ import msgspec
 
 from fhir_adapter.connectors.arrivals import Arrival, arrival
 from fhir_adapter.connectors.bundles import Bundle, Entry, read_bundle
-from fhir_adapter.connectors.client import Answer, Client, issue_codes, search_url
+from fhir_adapter.connectors.client import URL_LENGTH, Answer, Client, ServerFault, issue_codes, search_url
 from fhir_adapter.connectors.paging import Trail, allowed_url, ignored_parameters, link, safe_url
+from fhir_adapter.connectors.transport import TimedOut, TooLong
 from fhir_adapter.errors import SourceIncomplete, SourceNotFhir
 
-__all__ = ["Page", "Search", "Searched", "count", "instant", "pages", "since"]
+__all__ = ["Page", "Search", "Searched", "count", "instant", "pages", "since", "takes_post"]
 
 _FIRST_YEAR, _LAST_YEAR = 2000, 2200
 #: How far back a pull begins before the mark that the last one left: servers index with a delay.
@@ -50,6 +51,7 @@ class Searched(msgspec.Struct):
         total: what the first page says there is, or None.
         started: the server's time at the first page (ISO 8601), or "".
         restarts: times the search began again because its cursor had expired.
+        shrunk: it began again because pages were too large for the server.
         refused: the server does not know `_lastUpdated`; nothing was searched.
     """
 
@@ -58,6 +60,7 @@ class Searched(msgspec.Struct):
     started: str = ""
     restarts: int = 0
     refused: bool = False
+    shrunk: bool = False
 
 
 def instant(bundle: Bundle, answer: Answer) -> str:
@@ -97,13 +100,13 @@ def _bundle(client: Client, answer: Answer) -> Bundle:
         ) from error
 
 
-def _get(client: Client, url: str) -> Answer:
+def _whole(client: Client, ask: Callable[[], Answer]) -> Answer:
     """A page; one that ends too early is asked for again: without a length nobody else notices a cut."""
     for _ in range(client.site.retry.attempts - 1):
-        answer = client.get(url)
+        answer = ask()
         if answer.status != 200 or answer.body.rstrip().endswith(b"}"):
             return answer
-    return client.get(url)
+    return ask()
 
 
 def _entry_items(
@@ -128,6 +131,24 @@ def _entry_items(
     return item, ""
 
 
+def _page(client: Client, type_: str, sent: list[tuple[str, str]], url: str | None) -> Answer:
+    """The page that a link leads to, or the first one."""
+    return _whole(client, lambda: client.search(type_, sent) if url is None else client.get(url))
+
+
+def takes_post(client: Client, search: Search) -> bool:
+    """Whether the server answers a search by POST; asked once with its count alone."""
+    if not client.posts:
+        answer = client.post_search(search.type, [*search.parameters, ("_summary", "count")])
+        if answer.status == 200:
+            try:
+                read_bundle(answer.body)
+                client.posts = True
+            except ValueError:
+                client.posts = False
+    return client.posts
+
+
 def pages(client: Client, search: Search, so_far: Searched, stop: Callable[[], bool]) -> Iterator[Page]:
     """Runs a search to its end.
 
@@ -139,7 +160,8 @@ def pages(client: Client, search: Search, so_far: Searched, stop: Callable[[], b
 
     Yields:
         Page after page. A search whose cursor expires (410) begins again; what came before does not come
-        twice.
+        twice. So does one whose pages are too large for the server (413, 500, 502, 504, a time-out, more bytes
+        than a page may have), with pages half as large.
 
     Raises:
         SourceIncomplete: it runs in a circle, or its cursor expires at every attempt.
@@ -147,7 +169,8 @@ def pages(client: Client, search: Search, so_far: Searched, stop: Callable[[], b
         AdapterError: what `Client.get` raises.
     """
     site = client.site
-    sent = [*search.parameters, ("_count", str(site.page_size))]
+    size = client.page_sizes.of(search.type)
+    sent = [*search.parameters, ("_count", str(size))]
     first = search_url(client.base, search.type, sent)
     where = safe_url(first)
     seen: set[tuple[str, str, str, bytes]] = set()
@@ -155,7 +178,21 @@ def pages(client: Client, search: Search, so_far: Searched, stop: Callable[[], b
     url: str | None = first
     while url is not None and not stop():
         trail.visit(url)
-        answer = _get(client, url)
+        answer: Answer | None = None
+        try:
+            answer = _page(client, search.type, sent, None if url == first else url)
+        except (ServerFault, TimedOut, TooLong):
+            if not client.page_sizes.smaller(search.type, size):
+                raise
+        if answer is not None and answer.status == 413 and client.page_sizes.smaller(search.type, size):
+            answer = None
+        if answer is None:
+            so_far.shrunk = True
+            size = client.page_sizes.of(search.type)
+            sent[-1] = ("_count", str(size))
+            first = url = search_url(client.base, search.type, sent)
+            trail = Trail(where)
+            continue
         if answer.status == 410 and url != first:
             so_far.restarts += 1
             if so_far.restarts >= site.retry.attempts:
@@ -167,7 +204,10 @@ def pages(client: Client, search: Search, so_far: Searched, stop: Callable[[], b
             return
         bundle = _bundle(client, answer)
         if url == first:
-            ignored = ignored_parameters(bundle, sent)
+            posted = client.posts and len(first) > URL_LENGTH
+            ignored = (
+                [] if posted and "?" not in (link(bundle, "self") or "") else ignored_parameters(bundle, sent)
+            )
             if ignored:
                 raise SourceNotFhir(
                     f"the server ignores the search parameter {', '.join(ignored)} and would send everything",
@@ -183,16 +223,19 @@ def pages(client: Client, search: Search, so_far: Searched, stop: Callable[[], b
                 items.append(item)
             elif note:
                 notes.append(note)
-        trail.brought(len(items) if so_far.restarts == 0 else len(bundle.entry or ()))
+        again = so_far.restarts > 0 or so_far.shrunk
+        trail.brought(len(bundle.entry or ()) if again else len(items))
         if items or notes:
             yield Page(items, notes)
         following = link(bundle, "next")
         url = None if following is None else allowed_url(following, answer.url, site)
+        if url is None:
+            client.page_sizes.went_well(search.type)
 
 
 def count(client: Client, search: Search) -> int | None:
     """What the server says the search has (`_summary=count`); None if it does not say."""
-    answer = client.get(search_url(client.base, search.type, [*search.parameters, ("_summary", "count")]))
+    answer = client.search(search.type, [*search.parameters, ("_summary", "count")])
     if answer.status != 200:
         return None
     return _bundle(client, answer).total

@@ -16,17 +16,20 @@ from typing import NoReturn
 import msgspec
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ReadTimeoutError
 from urllib3.util.retry import Retry
 
 from fhir_adapter import __version__
+from fhir_adapter.connectors.bounds import Bounds
 from fhir_adapter.connectors.paging import safe_url
 from fhir_adapter.connectors.proxies import Proxies
 from fhir_adapter.errors import AdapterError, SiteFileError, SourceNotFhir, SourceUnreachable
 from fhir_adapter.site import Site, Tls
 
-__all__ = ["Answer", "BrokenOffError", "Transport", "seconds_to_wait"]
+__all__ = ["RETRIED", "Answer", "BrokenOffError", "TimedOut", "TooLong", "Transport", "seconds_to_wait"]
 
-_RETRIED = frozenset({429, 500, 502, 503, 504})
+#: Statuses after which a request that changes nothing is repeated.
+RETRIED = frozenset({429, 500, 502, 503, 504})
 _CHUNK = 256 * 1024
 # A server that drips a byte at a time never times out; a page may take so many times the allowed silence.
 _SLOWEST = 10
@@ -50,6 +53,14 @@ class Answer(msgspec.Struct, frozen=True):
     date: str = ""
     location: str | None = None
     retry_after: str = ""
+
+
+class TimedOut(SourceUnreachable):
+    """The server did not answer in time; a smaller page may come."""
+
+
+class TooLong(SourceNotFhir):
+    """The answer is longer than it may be; a smaller page may be short enough."""
 
 
 class BrokenOffError(Exception):
@@ -143,6 +154,11 @@ class Transport:
         self._proxies = Proxies(site.proxy)
         self._certified = self._session(certificate=True)
         self._plain = self._session(certificate=False)
+        self._bounds = Bounds(site.requests_per_second)
+
+    def bound(self, *, seconds: float | None, size: int | None) -> None:
+        """Bounds everything that is sent from now on: time in seconds, bytes of all answers together."""
+        self._bounds.limit(seconds, size)
 
     def _session(self, *, certificate: bool) -> requests.Session:
         site = self._site
@@ -155,7 +171,7 @@ class Transport:
             session.cert = (cert, str(site.tls.client_key)) if site.tls.client_key else cert
         retry = _BoundedRetry(
             total=site.retry.attempts - 1,
-            status_forcelist=_RETRIED,
+            status_forcelist=RETRIED,
             allowed_methods=frozenset({"GET"}),
             backoff_factor=0.5,
             backoff_max=site.retry.max_wait_s,
@@ -209,6 +225,7 @@ class Transport:
             SourceNotFhir: the answer is too long, or no HTTP.
         """
         session = self._certified if certificate else self._plain
+        self._bounds.wait(safe_url(url))
         timeout = self._site.retry.timeout_s
         try:
             with session.request(
@@ -241,7 +258,10 @@ class Transport:
         if isinstance(error, requests.exceptions.SSLError) or "SSLError" in str(error):
             return _tls_error(error, url)
         if isinstance(error, requests.exceptions.Timeout):
-            return SourceUnreachable("the server did not answer in time", where=safe_url(url))
+            return TimedOut("the server did not answer in time", where=safe_url(url))
+        if error.args and isinstance(getattr(error.args[0], "reason", None), ReadTimeoutError):
+            # After retries the library calls a time-out a failed connection.
+            return TimedOut("the server did not answer in time", where=safe_url(url))
         if isinstance(error, requests.exceptions.InvalidHeader):
             return SourceNotFhir("the server's answer has a header that is none", where=safe_url(url))
         return SourceUnreachable(f"there is no connection ({type(error).__name__})", where=safe_url(url))
@@ -252,14 +272,15 @@ class Transport:
         try:
             for part in response.iter_content(_CHUNK):
                 data += part
+                self._bounds.came(len(part), safe_url(url))
                 if len(data) > limit:
                     ours = limit == self._site.max_page_bytes
-                    raise SourceNotFhir(
+                    raise TooLong(
                         f"the answer is longer than {'max_page_bytes' if ours else 'it may be'} ({limit})",
                         where=safe_url(url),
                     )
                 if time.monotonic() > latest:
-                    raise SourceUnreachable("the answer takes too long", where=safe_url(url))
+                    raise TimedOut("the answer takes too long", where=safe_url(url))
         except requests.exceptions.ConnectionError as error:
             raise BrokenOffError from error
         return bytes(data)
