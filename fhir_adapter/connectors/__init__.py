@@ -31,7 +31,8 @@ __all__ = [
 
 def _check_source(site: Site, landing: Landing) -> Checkpoint:
     """Two servers may use one id for two patients, so a landing belongs to one server, or to files."""
-    source = Checkpoint("source", {"kind": site.source.kind, "url": site.source.url or ""})
+    kind = "files" if site.source.kind == "files" else "rest"  # an export brings what searches bring
+    source = Checkpoint("source", {"kind": kind, "url": site.source.url or ""})
     known = landing.checkpoint(source.key)
     if known is not None and known != source.value:
         raise SiteFileError(

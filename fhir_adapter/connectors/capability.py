@@ -26,11 +26,13 @@ class Capability(msgspec.Struct, frozen=True):
 
     Attributes:
         software: name and version of the server, FHIR version; for the manifest.
+        exports: whether it names the operation `$export`, at any level.
         types: search parameters by resource type; empty if the statement lists none.
     """
 
     software: dict[str, str]
     types: dict[str, frozenset[str]]
+    exports: bool = False
 
     def supports(self, type_: str) -> bool:
         """Whether a type can be searched; True if the statement does not say."""
@@ -54,6 +56,13 @@ class Capability(msgspec.Struct, frozen=True):
 
 def _dicts(value: Any) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _exports(part: dict[str, Any]) -> bool:
+    return any(
+        str(item.get("name") or "").lstrip("$") in {"export", "patient-export", "group-export"}
+        for item in _dicts(part.get("operation"))
+    )
 
 
 def read_capability(client: Client) -> Capability:
@@ -92,8 +101,11 @@ def read_capability(client: Client) -> Capability:
     software = tree.get("software") if isinstance(tree.get("software"), dict) else {}
     stated = {"name": software.get("name"), "version": software.get("version"), "fhir_version": version}
     types: dict[str, frozenset[str]] = {}
+    exports = False
     for rest in _dicts(tree.get("rest")):
+        exports = exports or _exports(rest)
         for resource in _dicts(rest.get("resource")):
+            exports = exports or _exports(resource)
             names = frozenset(str(item.get("name")) for item in _dicts(resource.get("searchParam")))
             types[str(resource.get("type"))] = names
-    return Capability({name: str(value)[:100] for name, value in stated.items() if value}, types)
+    return Capability({name: str(value)[:100] for name, value in stated.items() if value}, types, exports)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlencode
@@ -11,6 +12,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from fhir_adapter.connectors.auth import BoundCredential
+from fhir_adapter.connectors.ndjson import ndjson
 from fhir_adapter.connectors.page_size import PageSizes
 from fhir_adapter.connectors.paging import allowed_url, safe_url
 from fhir_adapter.connectors.scopes import Access
@@ -24,7 +26,7 @@ from fhir_adapter.errors import (
 )
 from fhir_adapter.site import Site
 
-__all__ = ["URL_LENGTH", "Answer", "Client", "ServerFault", "issue_codes", "search_url"]
+__all__ = ["URL_LENGTH", "Answer", "Client", "ExpiredFileError", "ServerFault", "issue_codes", "search_url"]
 
 #: Longest URL of a search by GET; longer ones are answered with 404 or 414 by some servers.
 URL_LENGTH = 1900
@@ -69,6 +71,10 @@ def issue_codes(body: bytes) -> str:
         if isinstance(item, dict)
     ]
     return ", ".join(list(dict.fromkeys(filter(None, words)))[:_CODES])
+
+
+class ExpiredFileError(Exception):
+    """A file is no longer there (404, 410)."""
 
 
 class ServerFault(SourceUnreachable):
@@ -147,6 +153,70 @@ class Client:
                 f"the answer broke off {self.site.retry.attempts} times", where=safe_url(url)
             )
         return answer
+
+    def raw(self, method: str, url: str, headers: dict[str, str]) -> Answer:
+        """One request with the credential, whatever its status; redirects are not followed.
+
+        Raises:
+            SourceUnreachable: no connection, a time-out, TLS.
+            SourceIncomplete: the answer broke off, at every attempt.
+        """
+        for _ in range(self.site.retry.attempts):
+            try:
+                return self._send(method, url, headers)
+            except BrokenOffError:
+                continue
+        raise SourceIncomplete(f"the answer broke off {self.site.retry.attempts} times", where=safe_url(url))
+
+    def lines(self, url: str, *, anonymous: bool) -> Iterator[bytes]:
+        """Lines of a file of NDJSON, packed by gzip or not, as they come; empty ones left out.
+
+        Args:
+            url: as `allowed_url` gave it; the credential goes to the source's origin alone.
+            anonymous: leave the credential out even there.
+
+        Raises:
+            BrokenOffError: the file did not come whole.
+            ExpiredFileError: it is not there any more.
+            SourceNotFhir: a line is longer than `max_page_bytes`.
+            AdapterError: what `get` raises.
+        """
+        renewed = False
+        redirects = 0
+        while True:
+            shown = {} if anonymous else self._credential.headers(url)
+            wanted = {"Accept": "application/fhir+ndjson", "Cache-Control": "no-cache", **shown}
+            certificate = not anonymous and self._credential.covers(url)
+            with self._transport.stream(url, headers=wanted, certificate=certificate) as (
+                status,
+                location,
+                parts,
+            ):
+                with self._lock:
+                    self.requests += 1
+                if status == 200:
+                    yield from ndjson(parts, self.site.max_page_bytes, safe_url(url))
+                    return
+            if location is not None and redirects < _REDIRECTS:
+                redirects += 1
+                url = allowed_url(location, url, self.site)
+            elif status == 401 and not renewed and self._credential.renew(shown.get("Authorization")):
+                renewed = True
+            elif status in {404, 410}:
+                raise ExpiredFileError
+            else:
+                empty = Answer(url, status, b"")
+                self.judged(empty)
+                raise self.unexpected(empty)
+
+    def judged(self, answer: Answer) -> Answer:
+        """The answer, unless its status is an error of its own (401, 403, 429, 5xx).
+
+        Raises:
+            SourceUnreachable: 429 or 5xx.
+            SourceRefused: 401 or 403.
+        """
+        return self._judged(answer)
 
     def require(self, types: tuple[str, ...]) -> None:
         """Checks that our token allows reading some types, as far as it says.

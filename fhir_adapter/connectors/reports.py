@@ -77,7 +77,7 @@ class PullReport(msgspec.Struct):
     """Counts of one pull.
 
     Attributes:
-        kind: `rest` or `files`.
+        kind: `rest`, `bulk` or `files`.
         subjects: candidates found; for files the patients in the landing afterwards.
         requests: HTTP requests answered, or files read.
         received: distinct resources that came over the wire, by type (own output and unreadable included).
@@ -90,6 +90,7 @@ class PullReport(msgspec.Struct):
         after: sequence number after it.
         differences: queries whose count does not agree with what came.
         findings: what deserves a look.
+        not_needed: what an export brought of others than the subjects, or of other types, by type; it did not land.
         missing: of a pull that ended early, by resource type the number of subjects whose query did not come to
             its end; a type that is not there came whole. Types that are found by reference count as 0.
         complete: False if the pull ended early.
@@ -110,6 +111,7 @@ class PullReport(msgspec.Struct):
     differences: list[Difference] = msgspec.field(default_factory=list)
     findings: list[PullFinding] = msgspec.field(default_factory=list)
     server: dict[str, str] = msgspec.field(default_factory=dict)
+    not_needed: dict[str, int] = msgspec.field(default_factory=dict)
     missing: dict[str, int] = msgspec.field(default_factory=dict)
     complete: bool = True
 

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Landing, arrival, gone, subject_key
+from fhir_adapter.connectors.bulk import Export, RefusedError, kick_off_url
 from fhir_adapter.connectors.capability import Capability, read_capability
 from fhir_adapter.connectors.client import URL_LENGTH, Client, search_url
 from fhir_adapter.connectors.plan import CandidateSearch, PullPlan, SubjectQuery, query_hash, read_types
@@ -43,6 +44,7 @@ class _Job(msgspec.Struct, frozen=True):
     subjects: tuple[str, ...]
     name: str
     mark: str = ""
+    exported: Searched | None = None
 
     def search(self, *, marked: bool = True) -> Search:
         ids = [
@@ -332,7 +334,79 @@ class _Pull:
                 continue
             fitting = SubjectQuery(query.type, capability.parameter(query))
             jobs += self._jobs(fitting, subjects)
-        self._work(jobs)
+        self._work(self._exported(jobs, len(subjects), capability))
+
+    # Types by subject, exported
+
+    def _exported(self, jobs: list[_Job], subjects: int, capability: Capability) -> list[_Job]:
+        """Exports what searches would bring, if that is wanted; the jobs then only check the counts.
+
+        Where a count does not agree with the export, the job is searched after all: both ways land the same set.
+        """
+        bulk = self.site.bulk
+        always = self.site.source.kind == "bulk" or bulk.use == "always"
+        fresh = [job for job in jobs if not job.mark]
+        marked = [job for job in jobs if job.mark]
+        new = len({subject for job in fresh for subject in job.subjects})
+        if not always and (bulk.use == "never" or not capability.exports or new < bulk.min_subjects):
+            return jobs
+        # Changes alone, if all but a few are known; the few are searched.
+        chosen = marked if marked and new < bulk.min_subjects else jobs
+        mark = min((job.mark for job in chosen), default="") if chosen is marked else ""
+        if not chosen:
+            return jobs
+        wanted = {(job.query.type, subject) for job in chosen for subject in job.subjects}
+        types = sorted({job.query.type for job in chosen})
+        found: dict[tuple[str, str], set[str]] = {}
+
+        def land(items: list[Arrival]) -> None:
+            kept: list[Arrival] = []
+            for item in items:
+                if item.state == "unreadable" or (item.type, item.subject or "") in wanted:
+                    kept.append(item)
+                    found.setdefault((item.type, item.subject or ""), set()).add(item.id)
+                elif (
+                    item.state == "deleted"
+                    and item.type in types
+                    and item.id in self.landing.known(item.type)
+                ):
+                    kept.append(item)
+                elif item.state != "deleted":
+                    name = item.type if item.type in types else "other"
+                    self.report.not_needed[name] = self.report.not_needed.get(name, 0) + 1
+            self._land(kept)
+
+        export = Export(self.client, self.landing, self.report, self._stop)
+        try:
+            export.read(
+                kick_off_url(self.client, types, since(mark).removeprefix("ge") if mark else ""), land
+            )
+        except RefusedError as refused:
+            if always:
+                raise refused.error from refused
+            self.report.find(
+                "export-refused", "the server names $export and does not take it; it was searched"
+            )
+            return jobs
+        self.report.kind = "bulk"
+        narrowed = {item.partition("?")[0] for item in bulk.type_filters}
+        for type_ in sorted(narrowed & set(types)):
+            self.report.find(
+                "export-narrowed", f"a filter of the site narrows the export of {type_}; it was searched"
+            )
+        done = [
+            msgspec.structs.replace(
+                job,
+                exported=Searched(
+                    set().union(*(found.get((job.query.type, subject), set()) for subject in job.subjects)),
+                    started=export.time,
+                ),
+            )
+            for job in chosen
+            if job.query.type not in narrowed
+        ]
+        rest = [job for job in jobs if job.query.type in narrowed or not any(job is one for one in chosen)]
+        return [*done, *rest]
 
     def _jobs(self, query: SubjectQuery, subjects: list[str]) -> Iterator[_Job]:
         name = query_hash(self.client.base, query)
@@ -413,6 +487,13 @@ class _Pull:
 
     def _perform(self, job: _Job) -> None:
         try:
+            if job.exported is not None:
+                total = count(self.client, job.search(marked=False))
+                if job.mark or total is None or total == len(job.exported.matched):
+                    self._put((job, _Done(job.exported, total)))
+                    return
+                # Written meanwhile, or not exported: searched.
+                job = msgspec.structs.replace(job, exported=None)
             for attempt in (1, 2, 3):
                 searched = Searched()
                 for page in pages(self.client, job.search(), searched, self._stop.is_set):
@@ -446,7 +527,7 @@ class _Pull:
             known = self.landing.known(type_, job.subjects)
             if done.total is not None and done.total != len(known):
                 # Something was deleted, or a change has slipped through: only the whole tells.
-                return msgspec.structs.replace(job, mark="")
+                return msgspec.structs.replace(job, mark="", exported=None)
             self.report.skipped += len(job.subjects)
         elif done.total is None:
             self.report.find("no-count", f"the server does not say how many {type_} it has")

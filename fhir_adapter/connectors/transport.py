@@ -9,7 +9,8 @@ from __future__ import annotations
 import email.utils
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -45,6 +46,7 @@ class Answer(msgspec.Struct, frozen=True):
         date: header Date, or "".
         location: where a redirect leads, or None.
         retry_after: header Retry-After, or "".
+        content_location: header Content-Location, or "".
     """
 
     url: str
@@ -53,6 +55,7 @@ class Answer(msgspec.Struct, frozen=True):
     date: str = ""
     location: str | None = None
     retry_after: str = ""
+    content_location: str = ""
 
 
 class TimedOut(SourceUnreachable):
@@ -240,11 +243,46 @@ class Transport:
                     response.headers.get("Date", ""),
                     response.headers.get("Location") if response.is_redirect else None,
                     response.headers.get("Retry-After", ""),
+                    response.headers.get("Content-Location", ""),
                 )
         except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
             raise BrokenOffError from error
         except requests.exceptions.RequestException as error:
             raise self._explained(error, url) from error
+
+    @contextmanager
+    def stream(
+        self, url: str, *, headers: Mapping[str, str], certificate: bool
+    ) -> Iterator[tuple[int, str | None, Iterator[bytes]]]:
+        """Opens a GET whose answer is too large to hold: status, where a redirect leads, and the body in parts.
+
+        Raises:
+            BrokenOffError: the body does not come whole.
+            SourceUnreachable: no connection, a time-out, TLS.
+            SourceIncomplete: a bound of the site is reached.
+        """
+        session = self._certified if certificate else self._plain
+        self._bounds.wait(safe_url(url))
+        timeout = self._site.retry.timeout_s
+        try:
+            with session.get(
+                url, headers=dict(headers), stream=True, allow_redirects=False,
+                timeout=(min(timeout, 30), timeout), proxies=self._proxies.for_url(url),
+            ) as response:  # fmt: skip
+                location = response.headers.get("Location") if response.is_redirect else None
+                yield response.status_code, location, self._parts(response, url)
+        except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
+            raise BrokenOffError from error
+        except requests.exceptions.RequestException as error:
+            raise self._explained(error, url) from error
+
+    def _parts(self, response: requests.Response, url: str) -> Iterator[bytes]:
+        try:
+            for part in response.iter_content(_CHUNK):
+                self._bounds.came(len(part), safe_url(url))
+                yield part
+        except requests.exceptions.ConnectionError as error:
+            raise BrokenOffError from error
 
     @staticmethod
     def _explained(error: requests.exceptions.RequestException, url: str) -> AdapterError:
