@@ -5,18 +5,24 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from fhir_adapter.cli import main
 from fhir_adapter.connectors import PullReport, plan_from_study, pull
 from fhir_adapter.landing import Landing
+from fhir_adapter.pipeline import Settings, new_run
 from fhir_adapter.site import Site
 
+SIX = Path(__file__).parents[1] / "data" / "six"
 NOW = dt.datetime(2024, 5, 1, 12, 0, tzinfo=dt.UTC)
 STUDY = {"research_study": {"system": "urn:test", "value": "S1"}}
 #: What must turn up in no message and no log; `tests/leaks.py` searches the whole run for it.
@@ -197,3 +203,93 @@ def landed(tmp_path: Path) -> Callable[[], list[str]]:
             return [f"{item.type}/{item.id}" for item in landing.current()]
 
     return names
+
+
+class Operator:
+    """Someone at the command line, with a run folder of the six patients' study."""
+
+    def __init__(self, folder: Path, run: Path, call: Callable[..., tuple[int, str]]) -> None:
+        self.folder = folder
+        self.run = run
+        self._call = call
+
+    def pull(self, url: str, *options: str, **settings: Any) -> tuple[int, str]:
+        """`fhir-adapter pull`; exit status and what stands on stderr."""
+        site: dict[str, Any] = {
+            "id": "stub", "source": {"kind": "rest", "url": url}, "page_size": 100, "concurrency": 1,
+            "retry": {"attempts": 2, "max_wait_s": 0, "timeout_s": 5}, "state_dir": str(self.folder / "state"),
+        }  # fmt: skip
+        (self.run / "site.yaml").write_text(json.dumps(site | settings), encoding="utf-8")  # JSON is YAML
+        return self._call("pull", self.run, "--quiet", *options)
+
+    def map(self) -> tuple[int, str]:
+        """`fhir-adapter map`."""
+        return self._call("map", self.run, "--quiet")
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest of the run."""
+        found: dict[str, Any] = json.loads((self.run / "manifest.json").read_bytes())
+        return found
+
+    @property
+    def findings(self) -> set[str]:
+        """Codes of the findings of the pull."""
+        return {
+            item["code"]
+            for item in json.loads((self.run / "findings.json").read_bytes())
+            if item["stage"] == "pull"
+        }
+
+    def landed(self) -> set[tuple[str, str]]:
+        """Type and id of everything that is current."""
+        with Landing.open(self.folder / "state" / "stub", read_only=True) as landing:
+            return {(item.type, item.id) for item in landing.current()}
+
+    def dispositions(self) -> dict[str, str]:
+        """`Type/id` → outcome and reason of each resource after the mapping."""
+        frame = pd.read_parquet(self.run / "tables" / "dispositions.parquet")
+        return {
+            f"{row.type}/{row.id}": f"{row.outcome} {row.reason or ''}".strip() for row in frame.itertuples()
+        }
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder in which nothing has happened yet."""
+    folder = tmp_path_factory.mktemp("fresh")
+    site = folder / "site.yaml"
+    site.write_text('{"id": "stub", "source": {"kind": "rest", "url": "http://localhost/fhir"}}', "utf-8")
+    run = new_run(SIX / "six.yaml", site, folder / "runs", Settings(quiet=True))
+    run.log.close()
+    return run.folder.path
+
+
+@pytest.fixture
+def operator(
+    tmp_path: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Operator:
+    """An operator before a fresh run."""
+
+    def call(*arguments: str | Path) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["fhir-adapter", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return status, capsys.readouterr().err
+
+    run = tmp_path / "runs" / "six" / "1"
+    shutil.copytree(fresh, run)
+    return Operator(tmp_path, run, call)
+
+
+@pytest.fixture
+def server(stub: Any) -> Any:
+    """The server with the six patients."""
+    for path in sorted(SIX.glob("*.json")):
+        for entry in json.loads(path.read_text("utf-8"))["entry"]:
+            content = {k: v for k, v in entry["resource"].items() if k not in {"resourceType", "id"}}
+            stub.put(entry["resource"]["resourceType"], entry["resource"]["id"], **content)
+    return stub

@@ -1,0 +1,310 @@
+"""Bulk Data export through the command line: it lands what searches land, and survives what servers do to it."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+from typing import Any
+
+import pytest
+from werkzeug import Request, Response
+
+Operator = Any  # the class stands in conftest.py, which is not importable by name
+
+
+class Exporter:
+    """The export operation of the stub server.
+
+    Attributes:
+        waits: answers to the first polls, as status.
+        lines: resources per file.
+        pack: whether files are gzip files.
+        count: whether the manifest counts the lines.
+        damage: may change the body of a file.
+        expire: so many downloads of a file are answered with 410.
+        deleted: `Type/id` of the manifest's deleted file.
+        problems: issues of the error file.
+        token: `requiresAccessToken`.
+        left_out: `(type, id)` that no file holds.
+    """
+
+    def __init__(self, server: Any) -> None:
+        self.server = server
+        self.waits = [202, 202]
+        self.lines = 50
+        self.pack = False
+        self.count = True
+        self.damage = lambda name, body: body
+        self.expire = 0
+        self.deleted: list[str] = []
+        self.problems: list[dict[str, str]] = []
+        self.token = True
+        self.left_out: set[tuple[str, str]] = set()
+        self.kicked: list[Request] = []
+        self.ended: list[str] = []
+        self.polled = 0
+        self.fetched: list[Request] = []
+        self.files: dict[str, bytes] = {}
+        server.before = self
+
+    def __call__(self, request: Request) -> Response | None:
+        path = request.path.removeprefix("/fhir/")
+        if path.endswith("$export"):
+            assert request.headers["Prefer"] == "respond-async"
+            self.kicked.append(request)
+            return Response("", 202, {"Content-Location": f"{self.server.base}/job/{len(self.kicked)}"})
+        if path.startswith("job/"):
+            if request.method == "DELETE":
+                self.ended.append(path)
+                return Response("", 404)
+            self.polled += 1
+            if self.waits:
+                return Response("", self.waits.pop(0), {"Retry-After": "120", "X-Progress": "50 %"})
+            return Response(json.dumps(self.manifest(self.kicked[-1])), content_type="application/json")
+        if path.startswith("file/"):
+            self.fetched.append(request)
+            assert request.headers["Accept"] == "application/fhir+ndjson"
+            if self.expire:
+                self.expire -= 1
+                return Response("", 410)
+            body = self.damage(path, self.files[path])
+            if isinstance(body, Response):
+                return body
+            return Response(body, content_type="application/fhir+ndjson")
+        return None
+
+    def _file(self, kind: str, resources: list[dict[str, Any]]) -> dict[str, Any]:
+        name = f"file/{kind}-{len(self.files)}"
+        body = b"".join(json.dumps(item).encode() + b"\n" for item in resources)
+        self.files[name] = gzip.compress(body) if self.pack else body
+        counted = {"count": len(resources)} if self.count else {}
+        return {"type": kind, "url": f"{self.server.base}/{name}", **counted}
+
+    def manifest(self, kicked: Request) -> dict[str, Any]:
+        """The manifest of a finished job."""
+        types = kicked.args["_type"].split(",")
+        output = []
+        for type_ in types:
+            found = [r for key, r in sorted(self.server.resources.items())
+                     if key[0] == type_ and key not in self.left_out]  # fmt: skip
+            output += [
+                self._file(type_, found[start : start + self.lines])
+                for start in range(0, len(found), self.lines)
+            ]
+        entries = [{"request": {"method": "DELETE", "url": name}} for name in self.deleted]
+        bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+        problem = {"resourceType": "OperationOutcome", "issue": self.problems}
+        return {
+            "transactionTime": self.server.now.isoformat(),
+            "request": kicked.url,
+            "requiresAccessToken": self.token,
+            "output": output,
+            "deleted": [self._file("Bundle", [bundle])] if entries else [],
+            "error": [self._file("OperationOutcome", [problem])] if self.problems else [],
+        }
+
+
+@pytest.fixture
+def exporter(server: Any) -> Exporter:
+    """The six patients' server with `$export`, and a stranger with an Observation."""
+    server.put("Patient", "stranger")
+    server.observe("of-the-stranger", "stranger", status="final")
+    return Exporter(server)
+
+
+def ours(server: Any) -> set[tuple[str, str]]:
+    """What a pull by searches lands."""
+    return set(server.resources) - {("Patient", "stranger"), ("Observation", "of-the-stranger")}
+
+
+def bulk(server: Any, **settings: Any) -> dict[str, Any]:
+    """Settings of a site whose source is always exported."""
+    return {"source": {"kind": "bulk", "url": server.base}, **settings}
+
+
+@pytest.mark.parametrize("pack", [False, True], ids=["plain", "gzip"])
+def test_export_lands_what_searches_land(
+    exporter: Exporter, server: Any, operator: Operator, pack: bool
+) -> None:
+    """The study's subjects land, others are counted as not needed; the job is deleted."""
+    exporter.pack = pack
+    assert operator.pull(server.base, **bulk(server)) == (0, "")
+    assert operator.landed() == ours(server)
+    report = operator.manifest["pull"]
+    assert (report["kind"], report["not_needed"]) == ("bulk", {"Observation": 1, "Patient": 1})
+    assert report["received"]["Observation"] == 63
+    assert [request.path for request in exporter.kicked] == ["/fhir/Patient/$export"]
+    assert exporter.ended == ["job/1"]
+    assert not server.searches("Observation")
+    assert operator.pull(server.base) == (0, "")  # the same landing by searches: nothing changes
+    assert operator.manifest["pull"]["outcome"]["new"] == 0
+    assert operator.landed() == ours(server)
+
+
+@pytest.mark.parametrize(
+    ("level", "path"),
+    [({"level": "system"}, "/fhir/$export"), ({"level": "group", "group": "g1"}, "/fhir/Group/g1/$export")],
+    ids=["system", "group"],
+)
+def test_levels(
+    exporter: Exporter, server: Any, operator: Operator, level: dict[str, str], path: str
+) -> None:
+    """System and Group are exported where the site file says so."""
+    assert operator.pull(server.base, **bulk(server, bulk=level)) == (0, "")
+    assert [request.path for request in exporter.kicked] == [path]
+    assert operator.landed() == ours(server)
+
+
+def test_capability_and_size_of_the_cohort_choose(
+    exporter: Exporter, server: Any, operator: Operator
+) -> None:
+    """`auto` exports if the server names the operation and there are enough candidates; `never` does not."""
+    assert operator.pull(server.base, bulk={"min_subjects": 2}) == (0, "")
+    assert not exporter.kicked  # the statement does not name it
+    statement = {"resourceType": "CapabilityStatement", "fhirVersion": "4.0.1",
+                 "rest": [{"operation": [{"name": "export"}]}]}  # fmt: skip
+    export = exporter.__call__
+    server.before = lambda request: (
+        Response(json.dumps(statement), content_type="application/json")
+        if request.path.endswith("/metadata")
+        else export(request)
+    )
+    assert operator.pull(server.base, "--full", bulk={"min_subjects": 7}) == (0, "")
+    assert operator.pull(server.base, "--full", bulk={"use": "never", "min_subjects": 2}) == (0, "")
+    assert not exporter.kicked
+    assert operator.pull(server.base, "--full", bulk={"min_subjects": 2}) == (0, "")
+    assert len(exporter.kicked) == 1
+    assert operator.landed() == ours(server)
+
+
+def test_many_files_and_impatient_polling(exporter: Exporter, server: Any, operator: Operator) -> None:
+    """A file per resource is read to the end, and 429 to a poll is an answer to wait for."""
+    exporter.lines = 1
+    exporter.waits = [202, 429, 429, 429, 503, 503, 503, 202]
+    assert operator.pull(server.base, **bulk(server)) == (0, "")
+    assert operator.landed() == ours(server)
+    assert len(exporter.fetched) > 200
+
+
+def test_job_is_resumed(exporter: Exporter, server: Any, operator: Operator) -> None:
+    """A job that takes too long ends the pull, and the next pull waits for the same job."""
+    exporter.waits = [202] * 1000
+    settings = bulk(
+        server, bulk={"max_poll_s": 0.001}, retry={"attempts": 2, "max_wait_s": 0.01, "timeout_s": 5}
+    )
+    status, said = operator.pull(server.base, **settings)
+    assert (status, "takes longer than bulk.max_poll_s" in said) == (22, True)
+    assert operator.manifest["failed_pull"]["missing"]["Observation"] == 6
+    exporter.waits = []
+    assert operator.pull(server.base, **bulk(server)) == (0, "")
+    assert len(exporter.kicked) == 1
+    assert operator.findings == {"export-resumed"}
+    assert operator.landed() == ours(server)
+
+
+def test_expired_file_begins_the_export_again(exporter: Exporter, server: Any, operator: Operator) -> None:
+    """A file that is gone is not gone for good: a new job brings it; twice gone ends the pull."""
+    exporter.expire = 1
+    assert operator.pull(server.base, **bulk(server)) == (0, "")
+    assert len(exporter.kicked) == 2
+    assert operator.landed() == ours(server)
+    assert operator.findings == {"export-expired"}
+    exporter.expire = 1000
+    status, said = operator.pull(server.base, "--full", **bulk(server))
+    assert (status, "expired twice" in said) == (22, True)
+
+
+@pytest.mark.parametrize("how", ["lines", "last line", "length", "gzip"])
+def test_file_that_does_not_come_whole(exporter: Exporter, server: Any, operator: Operator, how: str) -> None:
+    """A file with fewer lines than the manifest counts, a cut line, a short body or cut gzip is read again."""
+    exporter.pack = how == "gzip"
+    exporter.count = how == "lines"
+    left = [1]
+
+    def damage(name: str, body: bytes) -> Any:
+        if "Observation" not in name or not left[0]:
+            return body
+        left[0] -= 1
+        if how == "lines":
+            return body[: body.index(b"\n") + 1]
+        if how == "length":
+            return Response(
+                iter([body[:100]]), headers={"Content-Length": str(len(body)), "Connection": "close"}
+            )
+        return body[:-20]
+
+    exporter.damage = damage
+    assert operator.pull(server.base, **bulk(server)) == (0, "")
+    assert operator.landed() == ours(server)
+    left[0] = 1000
+    status, said = operator.pull(server.base, "--full", **bulk(server))
+    assert (status, "did not come whole 2 times" in said) == (22, True)
+
+
+def test_what_the_export_lacks_is_searched(exporter: Exporter, server: Any, operator: Operator) -> None:
+    """An export that leaves records out is caught by the count, and searches bring them; its errors are findings."""
+    exporter.left_out = {next(key for key in server.resources if key[0] == "Observation")}
+    exporter.problems = [{"severity": "error", "code": "processing", "diagnostics": "about ZQCANARY-4711"}]
+    assert operator.pull(server.base, **bulk(server)) == (0, "")
+    assert operator.landed() == ours(server)
+    assert operator.findings == {"export-error"}
+    assert server.searches("Observation")
+
+
+def test_changes_and_deletions_since(exporter: Exporter, server: Any, operator: Operator) -> None:
+    """A second export asks for changes alone; the deleted file and the counts take away what is gone."""
+    assert operator.pull(server.base, **bulk(server)) == (0, "")
+    victim = next(key for key in server.resources if key[0] == "Observation")
+    server.delete(*victim)
+    exporter.deleted = ["/".join(victim)]
+    assert operator.pull(server.base, **bulk(server)) == (0, "")
+    assert "_since" not in exporter.kicked[0].args
+    assert exporter.kicked[1].args["_since"] == "2024-05-01T11:55:00.000Z"
+    assert operator.landed() == ours(server)
+    assert operator.manifest["pull"]["outcome"]["deleted"] == 1
+    assert not server.searches("Observation")
+
+
+@pytest.mark.parametrize("needed", [True, False])
+def test_files_get_the_token_if_they_need_it(
+    exporter: Exporter, server: Any, operator: Operator, monkeypatch: pytest.MonkeyPatch, needed: bool
+) -> None:
+    """The credential goes along with files only if `requiresAccessToken` says so."""
+    monkeypatch.setenv("STUB_TOKEN", "zqcanary-token")
+    exporter.token = needed
+    auth = {"kind": "bearer", "token_env": "STUB_TOKEN"}
+    assert operator.pull(server.base, **bulk(server, auth=auth)) == (0, "")
+    assert {"Authorization" in request.headers for request in exporter.fetched} == {needed}
+
+
+def test_files_elsewhere(exporter: Exporter, server: Any, operator: Operator) -> None:
+    """A file at a host that the site does not name is not fetched."""
+    manifest = exporter.manifest
+
+    def elsewhere(kicked: Request) -> dict[str, Any]:
+        tree = manifest(kicked)
+        tree["output"][0]["url"] = "https://files.example/x.ndjson"
+        return tree
+
+    exporter.manifest = elsewhere  # type: ignore[method-assign]
+    status, said = operator.pull(server.base, **bulk(server))
+    assert (status, "a link leads to another host (https://files.example:443)" in said) == (21, True)
+    assert not exporter.fetched
+
+
+def test_server_without_export(server: Any, operator: Operator) -> None:
+    """A source of kind bulk whose server does not export ends the pull and says so."""
+    server.before = lambda request: Response("{}", 404) if request.path.endswith("$export") else None
+    status, said = operator.pull(server.base, **bulk(server))
+    assert (status, "the server answers 404" in said) == (22, True)
+
+
+def test_type_filters(exporter: Exporter, server: Any, operator: Operator) -> None:
+    """`_typeFilter` is passed on; a type that it narrows is searched besides, so that nothing is missing."""
+    filters = ["Observation?status=final", "Observation?status=amended"]
+    exporter.left_out = set(itertools.islice((key for key in server.resources if key[0] == "Observation"), 5))
+    assert operator.pull(server.base, **bulk(server, bulk={"type_filters": filters})) == (0, "")
+    assert exporter.kicked[0].args.getlist("_typeFilter") == filters
+    assert operator.landed() == ours(server)
+    assert operator.findings == {"export-narrowed"}
