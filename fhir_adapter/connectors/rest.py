@@ -216,6 +216,8 @@ class _Pull:
                     # Candidates may be many: of these only the members of a Group are read.
                     kept = item if item.type == "Group" else msgspec.structs.replace(item, body=b"")
                     found[f"{item.type}/{item.id}"] = kept
+            if searched.shrunk:
+                self._shrunk(search.type)
             total = count(self.client, search)
             total = searched.total if total is None else total
             if total is None:
@@ -522,7 +524,7 @@ class _Pull:
                 "cursor-expired", f"the paging cursor of {type_} expired and the search began again"
             )
         if done.searched.shrunk:
-            self.report.find("page-too-large", f"pages of {type_} failed and were asked for in smaller ones")
+            self._shrunk(type_)
         if job.mark:
             known = self.landing.known(type_, job.subjects)
             if done.total is not None and done.total != len(known):
@@ -543,6 +545,9 @@ class _Pull:
             value = {"since": done.searched.started}
             self._land([], [Checkpoint(job.key(subject), value) for subject in job.subjects])
         return None
+
+    def _shrunk(self, type_: str) -> None:
+        self.report.find("page-too-large", f"pages of {type_} failed and were asked for in smaller ones")
 
     def _settle_lost(self, type_: str, ids: Iterable[str]) -> None:
         """Reads by id what a search no longer finds: gone is deleted, there is landed as it is now."""

@@ -136,6 +136,13 @@ def _page(client: Client, type_: str, sent: list[tuple[str, str]], url: str | No
     return _whole(client, lambda: client.search(type_, sent) if url is None else client.get(url))
 
 
+def _new_since(bundle: Bundle, known: set[int]) -> int:
+    """How many entries of a page were not among those known, which they now are."""
+    before = len(known)
+    known.update(hash(bytes(entry.resource)) for entry in bundle.entry or () if entry is not None)
+    return len(known) - before
+
+
 def takes_post(client: Client, search: Search) -> bool:
     """Whether the server answers a search by POST; asked once with its count alone."""
     if not client.posts:
@@ -174,6 +181,7 @@ def pages(client: Client, search: Search, so_far: Searched, stop: Callable[[], b
     first = search_url(client.base, search.type, sent)
     where = safe_url(first)
     seen: set[tuple[str, str, str, bytes]] = set()
+    since_start: set[int] | None = None
     trail = Trail(where)
     url: str | None = first
     while url is not None and not stop():
@@ -191,13 +199,13 @@ def pages(client: Client, search: Search, so_far: Searched, stop: Callable[[], b
             size = client.page_sizes.of(search.type)
             sent[-1] = ("_count", str(size))
             first = url = search_url(client.base, search.type, sent)
-            trail = Trail(where)
+            trail, since_start = Trail(where), set()
             continue
         if answer.status == 410 and url != first:
             so_far.restarts += 1
             if so_far.restarts >= site.retry.attempts:
                 raise SourceIncomplete(f"the paging cursor expired {so_far.restarts} times", where=where)
-            trail, url = Trail(where), first
+            trail, url, since_start = Trail(where), first, set()
             continue
         if url == first and answer.status in {400, 422, 501} and any(n == "_lastUpdated" for n, _ in sent):
             so_far.refused = True
@@ -223,8 +231,8 @@ def pages(client: Client, search: Search, so_far: Searched, stop: Callable[[], b
                 items.append(item)
             elif note:
                 notes.append(note)
-        again = so_far.restarts > 0 or so_far.shrunk
-        trail.brought(len(bundle.entry or ()) if again else len(items))
+        # After a new beginning what came before comes again, and only what comes twice since then is a circle.
+        trail.brought(len(items) if since_start is None else _new_since(bundle, since_start))
         if items or notes:
             yield Page(items, notes)
         following = link(bundle, "next")
