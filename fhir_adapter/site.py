@@ -415,7 +415,8 @@ class Site(_Model):
         """
         try:
             if text.startswith(("http://", "https://")):
-                source = Source(kind="rest", url=text)
+                kind: Literal["rest", "bulk"] = "bulk" if self.source.kind == "bulk" else "rest"
+                source = Source(kind=kind, url=text)
             else:
                 source = Source(kind="files", path=Path(text))
         except ValidationError as error:

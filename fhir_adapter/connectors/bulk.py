@@ -175,7 +175,8 @@ class Export:
             if answer.status in {404, 410}:
                 raise ExpiredFileError
             if answer.status not in {202, 429, 503}:
-                self._remember("")  # a job that failed does not end otherwise
+                if answer.status not in {401, 403, 502, 504}:  # these say nothing of the job
+                    self._remember("")
                 self._client.judged(answer)
                 raise self._client.unexpected(answer)
             asked = seconds_to_wait(answer.retry_after, site.retry.max_wait_s)

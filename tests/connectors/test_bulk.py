@@ -308,3 +308,34 @@ def test_type_filters(exporter: Exporter, server: Any, operator: Operator) -> No
     assert exporter.kicked[0].args.getlist("_typeFilter") == filters
     assert operator.landed() == ours(server)
     assert operator.findings == {"export-narrowed"}
+
+
+@pytest.mark.parametrize(("status", "again"), [(500, 2), (504, 1)])
+def test_failed_job_is_forgotten_and_a_failed_gateway_is_not(
+    exporter: Exporter, server: Any, operator: Operator, status: int, again: int
+) -> None:
+    """A job that ends with 500 is begun anew by the next pull; after a 504 the next pull asks for the same one."""
+    exporter.waits = [status] * 2
+    ended, said = operator.pull(server.base, **bulk(server))
+    assert (ended, f"the server goes on answering {status}" in said) == (20, True)
+    assert operator.pull(server.base, **bulk(server)) == (0, "")
+    assert len(exporter.kicked) == again
+    assert operator.landed() == ours(server)
+
+
+def test_bomb_in_a_file(exporter: Exporter, server: Any, operator: Operator) -> None:
+    """A small gzip file that unpacks to one endless line is given up at `max_page_bytes`."""
+    exporter.damage = lambda name, body: gzip.compress(b"x" * 50_000_000)
+    status, said = operator.pull(server.base, **bulk(server, max_page_bytes=100_000))
+    assert (status, "a line is longer than max_page_bytes" in said) == (22, True)
+
+
+def test_lines_that_are_no_resources_are_kept(exporter: Exporter, server: Any, operator: Operator) -> None:
+    """A line without type and id is counted and quarantined; the others land."""
+    exporter.count = False
+    exporter.damage = lambda name, body: (
+        body + b'{"resourceType": "Observation"}\n' if "Observation-" in name else body
+    )
+    assert operator.pull(server.base, **bulk(server)) == (0, "")
+    assert operator.landed() == ours(server)
+    assert operator.manifest["pull"]["unreadable"] >= 1
