@@ -11,6 +11,7 @@ gone.
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -361,17 +362,15 @@ class _Pull:
         types = sorted({job.query.type for job in chosen})
         found: dict[tuple[str, str], set[str]] = {}
 
+        known = functools.cache(self.landing.known)
+
         def land(items: list[Arrival]) -> None:
             kept: list[Arrival] = []
             for item in items:
                 if item.state == "unreadable" or (item.type, item.subject or "") in wanted:
                     kept.append(item)
                     found.setdefault((item.type, item.subject or ""), set()).add(item.id)
-                elif (
-                    item.state == "deleted"
-                    and item.type in types
-                    and item.id in self.landing.known(item.type)
-                ):
+                elif item.state == "deleted" and item.type in types and item.id in known(item.type):
                     kept.append(item)
                 elif item.state != "deleted":
                     name = item.type if item.type in types else "other"
@@ -407,7 +406,8 @@ class _Pull:
             for job in chosen
             if job.query.type not in narrowed
         ]
-        rest = [job for job in jobs if job.query.type in narrowed or not any(job is one for one in chosen)]
+        settled = {id(job) for job in chosen if job.query.type not in narrowed}
+        rest = [job for job in jobs if id(job) not in settled]
         return [*done, *rest]
 
     def _jobs(self, query: SubjectQuery, subjects: list[str]) -> Iterator[_Job]:
