@@ -26,11 +26,13 @@ import msgspec
 from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Outcome, gone
 from fhir_adapter.errors import LandingError, RunLocked
 from fhir_adapter.landing import checkpoints, segments
+from fhir_adapter.landing import purge as purging
 from fhir_adapter.landing.batch import Batch
-from fhir_adapter.landing.index import REMEDY, connect
+from fhir_adapter.landing.index import REMEDY, connect, last_sequence
+from fhir_adapter.landing.purge import Purged
 from fhir_adapter.rundir import private_dir
 
-__all__ = ["Landed", "Landing", "LeftOut"]
+__all__ = ["Landed", "Landing", "LeftOut", "Purged"]
 
 _CHUNK = 1000
 
@@ -139,6 +141,7 @@ class Landing:
                     private_dir(place)
                 segments.settle(place, lengths, cut=not read_only)
                 if not read_only:
+                    purging.finish(connection, place)  # one that was killed
                     last = max(lengths, default=1)
                     writer = segments.SegmentWriter(place, last, lengths.get(last, 0), segment_bytes)
             except BaseException:
@@ -225,6 +228,56 @@ class Landing:
         lost = [gone(type_, id_) for type_, id_ in rows if id_ not in keep]
         return self.append(lost).deleted if lost else 0
 
+    # Purging
+
+    def keys_of(self, subjects: Iterable[str]) -> tuple[set[str], set[tuple[str, str]]]:
+        """Who is meant by some subjects, and what landed of them.
+
+        Args:
+            subjects: keys (`Patient/<id>`).
+
+        Returns:
+            The subjects with every Patient that is linked to them, and `(type, id)` of all of theirs.
+        """
+        rows = self._connection.execute(
+            f"SELECT {_COLUMNS} FROM landed WHERE type = 'Patient' AND kind = 0 ORDER BY sequence"
+        )
+        with segments.SegmentReader(self.folder / "segments") as reader:
+            persons = purging.linked_patients((self._landed(reader, row).body for row in rows), subjects)
+        keys = {
+            (type_, id_)
+            for subject in persons
+            for type_, id_ in self._connection.execute(
+                "SELECT DISTINCT type, id FROM landed WHERE subject = ?", (subject,)
+            )
+        }
+        return persons, keys
+
+    def purge(self, subjects: Iterable[str]) -> Purged:
+        """Takes subjects out of the landing, at every sequence number, and proves it.
+
+        Args:
+            subjects: keys (`Patient/<id>`); every Patient that is linked to one of them goes too.
+
+        Returns:
+            What was taken out, in numbers.
+
+        Raises:
+            LandingError: the landing was opened read only, cannot be written, or the proof fails.
+        """
+        if self._writer is None:
+            raise LandingError("this landing was opened for reading only", where=self.folder.name)
+        persons, _ = self.keys_of(subjects)
+        place = self.folder / "segments"
+        self._writer.close()
+        source = self.checkpoint("source") or {}
+        try:
+            return purging.purge(self._connection, place, persons, base=source.get("url") or None)
+        finally:
+            rows = self._connection.execute("SELECT number, length FROM segment ORDER BY number").fetchall()
+            number, length = rows[-1] if rows else (1, 0)
+            self._writer = segments.SegmentWriter(place, number, length, self._writer.limit)
+
     @contextmanager
     def _transaction(self) -> Iterator[segments.SegmentWriter]:
         if self._writer is None:
@@ -295,8 +348,7 @@ class Landing:
     @property
     def sequence(self) -> int:
         """Latest sequence number; 0 if nothing has landed."""
-        row = self._connection.execute("SELECT max(sequence) FROM landed").fetchone()
-        return int(row[0] or 0)
+        return last_sequence(self._connection)
 
     def counts(self, sequence: int | None = None) -> dict[str, dict[str, int]]:
         """What landed, by type, counted in the index.

@@ -6,7 +6,7 @@ import datetime as dt
 import sqlite3
 
 from fhir_adapter.connectors.arrivals import Arrival, Outcome
-from fhir_adapter.landing.index import DELETED, OWN_OUTPUT, RESOURCE, UNREADABLE
+from fhir_adapter.landing.index import DELETED, OWN_OUTPUT, RESOURCE, UNREADABLE, last_sequence
 
 __all__ = ["Batch"]
 
@@ -44,8 +44,7 @@ class Batch:
         self._connection = connection
         self._segment = segment
         self._offset = offset
-        row = connection.execute("SELECT max(sequence) FROM landed").fetchone()
-        self._sequence = int(row[0] or 0)
+        self._sequence = last_sequence(connection)
 
     def add(self, item: Arrival) -> None:
         """Lands one arrival."""

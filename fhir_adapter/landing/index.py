@@ -14,7 +14,16 @@ from pathlib import Path
 from fhir_adapter.errors import LandingError
 from fhir_adapter.rundir import FILE_MODE
 
-__all__ = ["DELETED", "OWN_OUTPUT", "REMEDY", "RESOURCE", "SCHEMA_VERSION", "UNREADABLE", "connect"]
+__all__ = [
+    "DELETED",
+    "OWN_OUTPUT",
+    "REMEDY",
+    "RESOURCE",
+    "SCHEMA_VERSION",
+    "UNREADABLE",
+    "connect",
+    "last_sequence",
+]
 
 #: Version of the index; a landing of another version is not touched.
 SCHEMA_VERSION = 1
@@ -102,3 +111,15 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
             remedy="Use the release that wrote it, or pull into a new state folder.",
         )
     return connection
+
+
+def last_sequence(connection: sqlite3.Connection) -> int:
+    """Latest sequence number that was given; 0 if nothing has landed.
+
+    A number is never given twice, not even if a purge has taken the last rows out.
+    """
+    row = connection.execute(
+        "SELECT max(coalesce((SELECT max(sequence) FROM landed), 0), "
+        "coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'sequence'), 0))"
+    ).fetchone()
+    return int(row[0])

@@ -81,14 +81,14 @@ class SegmentWriter:
 
     def __init__(self, folder: Path, number: int, length: int, limit: int = SEGMENT_BYTES) -> None:
         self._folder = private_dir(folder)
-        self._limit = limit
+        self.limit = limit
         self.number = number
         self.length = length
         self._descriptor: int | None = None
 
     def roll(self) -> None:
         """Begins a new segment if this one is full; called between batches: a batch is in one segment."""
-        if self.length >= self._limit:
+        if self.length >= self.limit:
             self.close()
             self.number += 1
             self.length = 0
