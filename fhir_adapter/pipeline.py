@@ -17,7 +17,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import filelock
 import msgspec
 import pandas as pd
 
@@ -45,7 +44,7 @@ from fhir_adapter.mapping.stage import map_resources
 from fhir_adapter.mapping.views import load_view
 from fhir_adapter.report.render import render_report
 from fhir_adapter.results import Results, read_results
-from fhir_adapter.rundir import RunDir, private_dir, write_atomic, write_json
+from fhir_adapter.rundir import RunDir, site_lock, write_atomic, write_json
 from fhir_adapter.runlog import RunLog
 from fhir_adapter.site import Site, load_site
 from fhir_adapter.study import Study, load_study
@@ -419,20 +418,8 @@ class Run:
         Raises:
             RunLocked: another process holds it.
         """
-        private_dir(self.site.landing_dir)
-        lock = filelock.FileLock(self.site.landing_dir / "run.lock", mode=0o600)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout as error:
-            raise RunLocked(
-                "another run holds the lock of this site",
-                where=str(self.site.landing_dir / "run.lock"),
-                remedy="Wait for it to end; the lock goes with the process that holds it.",
-            ) from error
-        try:
+        with site_lock(self.site.landing_dir):
             yield
-        finally:
-            lock.release()
 
     def stage(self, name: str) -> None:
         """Runs one stage by its name on the command line."""

@@ -10,11 +10,14 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fhir_adapter.errors import RunDirError
+import filelock
+
+from fhir_adapter.errors import RunDirError, RunLocked
 
 __all__ = [
     "DIR_MODE",
@@ -23,6 +26,7 @@ __all__ = [
     "append_line",
     "private_dir",
     "read_json",
+    "site_lock",
     "sync_dir",
     "write_atomic",
     "write_json",
@@ -140,6 +144,32 @@ def append_line(path: Path, line: bytes) -> None:
         os.write(descriptor, line.rstrip(b"\n") + b"\n")
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def site_lock(folder: Path) -> Iterator[None]:
+    """Holds the lock of the runs of a site: one process at a time works on them.
+
+    Args:
+        folder: `state/<site>/`.
+
+    Raises:
+        RunLocked: another process holds it.
+    """
+    private_dir(folder)
+    lock = filelock.FileLock(folder / "run.lock", mode=0o600)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise RunLocked(
+            "another run holds the lock of this site",
+            where=str(folder / "run.lock"),
+            remedy="Wait for it to end; the lock goes with the process that holds it.",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class RunDir:

@@ -18,6 +18,7 @@ from fhir_adapter.cli.demo import demo
 from fhir_adapter.cli.explain import explain
 from fhir_adapter.cli.export import export
 from fhir_adapter.cli.generate import generate
+from fhir_adapter.cli.purge import purge
 from fhir_adapter.cli.retract import retract
 from fhir_adapter.cli.run import run
 from fhir_adapter.cli.stages import analyse, derive, map_, pull, report, write_back
@@ -66,6 +67,7 @@ app.command()(export)
 app.command()(view)
 app.command()(generate)
 app.command()(retract)
+app.command()(purge)
 app.add_typer(study_app, name="study")
 
 

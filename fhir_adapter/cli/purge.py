@@ -1,0 +1,51 @@
+"""`fhir-adapter purge`: takes subjects, or everything, out of what the adapter keeps, and proves it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from fhir_adapter.cli.options import Json, Out, Site
+from fhir_adapter.errors import UsageError
+from fhir_adapter.purge import purge_all, purge_subjects, subject_keys, withdrawn
+from fhir_adapter.site import load_site
+
+__all__ = ["purge"]
+
+
+def purge(
+    site: Site,
+    subjects: Annotated[
+        typer.FileText | None,
+        typer.Option(
+            "--subjects", metavar="FILE|-", help="A file, or standard input, with a Patient id per line."
+        ),
+    ] = None,
+    withdrawn_in: Annotated[
+        Path | None,
+        typer.Option("--withdrawn", metavar="RUN", help="Those who denied or withdrew consent by this run."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="The whole landing of the site.")] = False,
+    out: Out = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Take subjects out of the landing of a site and of its run folders, and look whether anything is left."""
+    if (subjects is not None) + (withdrawn_in is not None) + everything != 1:
+        raise UsageError("one of --subjects, --withdrawn and --all is needed", where="purge")
+    where = load_site(site)
+    if everything:
+        numbers: dict[str, object] = {"files": purge_all(where)}
+    else:
+        found = subject_keys(subjects) if subjects is not None else withdrawn(withdrawn_in or Path())
+        report = msgspec.to_builtins(purge_subjects(where, out, found))
+        landing = {f"landing.{name}": number for name, number in report.pop("landing").items()}
+        numbers = landing | report
+    if as_json:
+        typer.echo(msgspec.json.encode(numbers))
+        return
+    for name, number in numbers.items():
+        typer.echo(f"{number:>10}  {name}")
+    typer.echo("nothing of it is left")
