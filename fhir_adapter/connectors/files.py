@@ -1,19 +1,26 @@
-"""The connector for files: NDJSON, Bundles, arrays and single resources, plain or gzipped.
+"""The connector for files: NDJSON, Bundles, arrays and single resources, plain, gzipped or with Zstandard.
 
 Files are read in the order of their names. A line of NDJSON that is not a resource lands as unreadable and
 the rest goes on; a JSON document that is cut or is no FHIR ends the pull, because nobody can say what it
-lacks. A file that has not changed since it was read to its end is not read again. Where two files carry one
-resource, the version that is newer by `meta` is current, and without versions the one that came later.
+lacks. A file that has not changed since it was read to its end is not read again, nor is one whose content was
+read to its end under another name: done files are known by their SHA-256. Whoever fills the folder writes a file
+under a name that ends in `.part`, `.tmp` or `.filepart`, or begins with a dot, and renames it when it is whole;
+a file that changes while it is read ends the pull. Where two files carry one resource,
+the version that is newer by `meta` is current, and without versions the one that came later.
 """
 
 from __future__ import annotations
 
 import gzip
+import hashlib
+import io
 import os
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
+
+import zstandard
 
 from fhir_adapter.connectors import bundles
 from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Landing, unreadable
@@ -25,6 +32,12 @@ __all__ = ["pull_files", "read_files", "source_files"]
 
 _NDJSON = (".ndjson", ".jsonl")
 _ENDINGS = (*_NDJSON, ".json")
+_PACKED = (".gz", ".zst")
+#: What a file is called while it is being written.
+_UNDER_WAY = (".part", ".tmp", ".filepart")
+# A block of 4 bytes may become 128 KiB: what one read can become is bounded by what it takes in.
+_ZSTANDARD_READ = 1024
+_ZSTANDARD_WINDOW = 128 * 1024 * 1024
 _BATCH = 1000
 _BATCH_BYTES = 8 * 1024 * 1024
 
@@ -32,7 +45,9 @@ Progress = Callable[[str, int], None]
 
 
 def _ending(path: Path) -> str:
-    name = path.name.lower().removesuffix(".gz")
+    name = path.name.lower()
+    for packed in _PACKED:
+        name = name.removesuffix(packed)
     return next((ending for ending in _ENDINGS if name.endswith(ending)), "")
 
 
@@ -62,10 +77,76 @@ def source_files(place: Path) -> tuple[list[Path], int]:
     return found, others
 
 
+def _under_way(place: Path) -> int:
+    if not place.is_dir():
+        return 0
+    return sum(
+        path.suffix.lower() in _UNDER_WAY and path.is_file()
+        for path in place.rglob("*")
+        if not any(part.startswith(".") for part in path.relative_to(place).parts)
+    )
+
+
 def _open(path: Path) -> BinaryIO:
     if path.name.lower().endswith(".gz"):
         return gzip.GzipFile(path, "rb")  # type: ignore[return-value]  # it reads as one
+    if path.name.lower().endswith(".zst"):
+        return cast("BinaryIO", io.BufferedReader(_Zstandard(path)))
     return path.open("rb")
+
+
+class _Zstandard(io.RawIOBase):
+    """The content of a Zstandard file, of all its frames; a file that ends within a frame is an error.
+
+    The library's own reader takes a cut frame for the end of the file, which would lose resources silently.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._packed = b""
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        """It is there to be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills a buffer; 0 at the end.
+
+        Raises:
+            EOFError: the file ends within a frame.
+        """
+        while not self._ready:
+            if not self._packed:
+                self._packed = self._file.read(_ZSTANDARD_READ)
+            if not self._packed:
+                if self._frame is not None:
+                    raise EOFError
+                return 0
+            frame = (
+                self._frame or zstandard.ZstdDecompressor(max_window_size=_ZSTANDARD_WINDOW).decompressobj()
+            )
+            self._ready = memoryview(frame.decompress(self._packed))
+            self._packed = frame.unused_data if frame.eof else b""
+            self._frame = None if frame.eof else frame
+        part = self._ready[: len(buffer)]
+        buffer[: len(part)] = part
+        self._ready = self._ready[len(part) :]
+        return len(part)
+
+    def close(self) -> None:
+        """Closes the file too."""
+        self._file.close()
+        super().close()
+
+
+def _digest(path: Path, name: str) -> str:
+    try:
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise SourceUnreachable(f"the file cannot be read ({error.strerror})", where=name) from error
 
 
 def _lines(handle: BinaryIO, name: str, limit: int) -> Iterator[Arrival]:
@@ -94,7 +175,9 @@ def _arrivals(path: Path, name: str, limit: int) -> Iterator[Arrival]:
                 return
             data = handle.read(limit + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise SourceNotFhir("the gzip file is damaged or cut short", where=name) from error
+        raise SourceNotFhir("the compressed file is damaged or cut short", where=name) from error
+    except zstandard.ZstdError as error:
+        raise SourceNotFhir("the Zstandard file is damaged", where=name) from error
     except OSError as error:
         raise SourceUnreachable(f"the file cannot be read ({error.strerror})", where=name) from error
     if len(data) > limit:
@@ -143,6 +226,12 @@ def pull_files(
     files, others = source_files(place)
     if not files:
         raise SourceNotFhir("no .ndjson or .json file lies here", where=str(place))
+    waiting = _under_way(place)
+    if waiting:
+        report.find(
+            "files-under-way", f"{waiting} files were still being written and were left for the next pull"
+        )
+    others -= waiting
     if others:
         report.find("files-left-out", f"{others} files of another kind lie in the folder and were not read")
     landed = 0
@@ -151,14 +240,38 @@ def pull_files(
         inner = path.name if place.is_file() else path.relative_to(place).as_posix()
         name = os.fsencode(inner).decode("utf-8", "replace")  # a name need not be UTF-8
         state = path.stat()
-        mark = Checkpoint(f"file|{name}", {"size": state.st_size, "mtime_ns": state.st_mtime_ns})
-        if not full and landing.checkpoint(mark.key) == mark.value:
+        stamp = {"size": state.st_size, "mtime_ns": state.st_mtime_ns}
+        key = f"file|{name}"
+        known = landing.checkpoint(key)
+        if not full and known is not None and {part: known.get(part) for part in stamp} == stamp:
+            report.skipped += 1
+            continue
+        digest = _digest(path, name)
+        marks = [
+            Checkpoint(key, {**stamp, "sha256": digest}),
+            Checkpoint(f"content|{digest}", {"done": True}),
+        ]
+        # Under its own name an earlier content may come back, and then it counts; under a new name it is a file
+        # that was read already and was moved, or dropped twice.
+        if not full and (
+            known.get("sha256") == digest
+            if known is not None
+            else landing.checkpoint(marks[1].key) is not None
+        ):
+            landing.append([], marks)
             report.skipped += 1
             continue
         report.requests += 1
         landed += _pull_file(path, name, site, landing, report, tally, landed, progress)
-        # The mark comes last and by itself: a file that was read half has none.
-        landing.append([], [mark])
+        after = path.stat()
+        if (after.st_size, after.st_mtime_ns) != (state.st_size, state.st_mtime_ns):
+            raise SourceNotFhir(
+                "the file changed while it was read",
+                where=name,
+                remedy="Write files under a name that ends in .part and rename them when they are whole.",
+            )
+        # The marks come last and by themselves: a file that was read half has none.
+        landing.append([], marks)
     tally.into(report)
     report.subjects = len(landing.known("Patient"))
     report.after = landing.sequence

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from fhir_adapter.connectors import PullReport, plan_from_study, pull
 from fhir_adapter.errors import SourceIncomplete, SourceNotFhir, SourceUnreachable
@@ -270,3 +271,64 @@ def test_version_that_cannot_be_one(source: Path, pull_from: Pull, landing: Call
         assert [(item.id, item.version, len(item.last_updated)) for item in opened.current()] == [
             ("a", "", 40)
         ]
+
+
+def test_zstandard(source: Path, pull_from: Pull, landing: Callable[[], Landing]) -> None:
+    """Zstandard is read like gzip, several frames in a row too; a damaged file ends the pull by its name."""
+    pack = zstandard.ZstdCompressor(write_checksum=True).compress
+    (source / "a.ndjson.zst").write_bytes(
+        pack(b'{"resourceType":"Patient","id":"a"}\n') + pack(b'{"resourceType":"Patient","id":"b"}\n')
+    )
+    (source / "b.json.zst").write_bytes(pack(b'{"resourceType":"Patient","id":"c"}'))
+    pull_from()
+    assert names(landing()) == ["Patient/a", "Patient/b", "Patient/c"]
+    (source / "c.ndjson.zst").write_bytes(b"no Zstandard at all")
+    with pytest.raises(SourceNotFhir, match="damaged"):
+        pull_from()
+
+
+def test_a_cut_zstandard_file_ends_the_pull(source: Path, pull_from: Pull) -> None:
+    """A frame that was cut is no end of the file: nobody can say what it lacks."""
+    lines = "".join(json.dumps(resource("Patient", f"p{number}")) + "\n" for number in range(5000)).encode()
+    whole = zstandard.ZstdCompressor().compress(lines)
+    (source / "a.ndjson.zst").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SourceNotFhir, match=r"a\.ndjson\.zst"):
+        pull_from()
+
+
+def test_a_done_file_is_known_by_its_content(
+    source: Path, pull_from: Pull, landing: Callable[[], Landing]
+) -> None:
+    """Touched, moved or dropped twice it is not read again; under its own name an old content counts again."""
+    path = source / "a.ndjson"
+    old, new = resource("Patient", "a", gender="male"), resource("Patient", "a", gender="female")
+    path.write_text(json.dumps(old))
+    assert pull_from().skipped == 0
+    os.utime(path, ns=(1, 1))
+    assert pull_from().skipped == 1
+    path.write_text(json.dumps(new))
+    pull_from()
+    (source / "again.ndjson").write_text(json.dumps(old))
+    report = pull_from()
+    assert (report.requests, report.skipped) == (0, 2)
+    with landing() as open_landing:
+        assert b"female" in next(iter(open_landing.bodies("Patient")))
+    path.write_text(json.dumps(old) + "\n\n")
+    pull_from()
+    path.write_text(json.dumps(new))
+    assert pull_from().requests == 1
+    with landing() as open_landing:
+        assert b"female" in next(iter(open_landing.bodies("Patient")))
+
+
+def test_files_under_way_wait(source: Path, pull_from: Pull, landing: Callable[[], Landing]) -> None:
+    """What is still being written is left for the next pull, and said."""
+    (source / "a.ndjson").write_text('{"resourceType":"Patient","id":"a"}')
+    (source / "b.ndjson.part").write_text('{"resourceType":"Pati')
+    report = pull_from()
+    assert [item.code for item in report.findings] == ["files-under-way"]
+    assert names(landing()) == ["Patient/a"]
+    (source / "b.ndjson.part").write_text('{"resourceType":"Patient","id":"b"}')
+    (source / "b.ndjson.part").rename(source / "b.ndjson")
+    assert pull_from().findings == []
+    assert names(landing()) == ["Patient/a", "Patient/b"]
