@@ -196,11 +196,12 @@ def _runs(site: Site, out: Path | None) -> list[RunDir]:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        return pq.ParquetFile(path).read().to_pandas()
+        frame: pd.DataFrame = pq.ParquetFile(path).read().to_pandas()
     except (OSError, pa.ArrowException) as error:
         raise RunDirError(
             "a table cannot be read, so nobody can say whom it holds", where=path.name
         ) from error
+    return frame
 
 
 def _parquet(run: RunDir) -> list[Path]:
