@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import requests
@@ -61,7 +61,7 @@ class Chaos:
             def log_message(self, *arguments: Any) -> None:
                 """Nothing on stderr."""
 
-            def do_GET(self) -> None:  # noqa: N802 - the library's name
+            def do_GET(self) -> None:
                 """Passes a request on, or fails."""
                 chaos.answer(self)
 
@@ -79,7 +79,7 @@ class Chaos:
         self.base = f"http://127.0.0.1:{self._server.server_port}/fhir"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
-    def __enter__(self) -> Chaos:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -1,0 +1,315 @@
+"""Pulls from a stub with ready-made pages of 1,000 resources, and puts the rate beside a bare loop and two peers.
+
+    python benchmarks/pull.py [--resources 100000] [--concurrency 1] [--full]
+
+The stub is a process of its own that writes ready-made bytes to its sockets. Each client is a process of its own,
+too, and gets everything from it:
+
+- ours: the connector for REST with the landing, synced to disk;
+- bare: requests and orjson, decoding every page and keeping nothing, at the same concurrency;
+- fhir-pyrate and fhirpy, where they can be imported; what is missing is said, and no goal of it is judged.
+
+Goals: ours at least 0.8 of the bare loop and at least 8 times each peer; with --full, 1,000,000 resources in less
+than 300 MB of resident memory at the peak. The exit status is 1 if one is missed. The resources are synthetic.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import multiprocessing
+import re
+import resource
+import socketserver
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+PAGE = 1000
+#: Subjects of the cohort; one search for each, so that there is something to do at once.
+SUBJECTS = 20
+LEAST_OF_BARE = 0.8
+LEAST_TIMES_PEER = 8.0
+MOST_BYTES = 300_000_000
+FULL = 1_000_000
+STUDY = {"research_study": {"system": "urn:bench", "value": "B"}}
+
+
+def observation(subject: int, number: int) -> dict[str, Any]:
+    """A laboratory value as servers send them."""
+    id_ = f"o-{subject}-{number}"
+    return {
+        "resourceType": "Observation",
+        "id": id_,
+        "meta": {"versionId": "1", "lastUpdated": "2024-05-01T12:00:00.000+00:00"},
+        "status": "final",
+        "category": [
+            {
+                "coding": [
+                    {
+                        "system": "http://terminology.hl7.org/CodeSystem/observation-category",
+                        "code": "laboratory",
+                    }
+                ]
+            }
+        ],
+        "code": {"coding": [{"system": "http://loinc.org", "code": "718-7", "display": "Hemoglobin"}]},
+        "subject": {"reference": f"Patient/p{subject}"},
+        "effectiveDateTime": f"2024-0{number % 9 + 1}-11",
+        "valueQuantity": {
+            "value": 100 + number % 50,
+            "unit": "g/L",
+            "system": "http://unitsofmeasure.org",
+            "code": "g/L",
+        },
+    }
+
+
+def bundle(total: int, resources: list[dict[str, Any]], url: str, following: str | None = None) -> bytes:
+    """A page of a search."""
+    links = [{"relation": "self", "url": url}]
+    if following is not None:
+        links.append({"relation": "next", "url": following})
+    entries = [{"resource": item, "search": {"mode": "match"}} for item in resources]
+    head = {"resourceType": "Bundle", "type": "searchset", "total": total, "link": links}
+    return json.dumps(head | {"meta": {"lastUpdated": "2024-05-01T12:00:00Z"}, "entry": entries}).encode()
+
+
+class Pages:
+    """Everything the stub answers; pages are made when it starts, from one template for all subjects."""
+
+    def __init__(self, base: str, count: int) -> None:
+        self.base = base
+        self.each = count // SUBJECTS
+        # `%%` holds the place of the subject's number: memory for one subject, pages for all.
+        self.parts: list[bytes] = []
+        for start in range(0, self.each, PAGE):
+            stop = min(start + PAGE, self.each)
+            items = [observation(0, number) for number in range(start, stop)]
+            url = f"{base}/Observation?patient=Patient/p0&_count={PAGE}"
+            following = None if stop == self.each else f"{url}&start={stop}"
+            self.parts.append(bundle(self.each, items, url, following))
+
+    def answer(self, target: str) -> bytes:
+        """The body for a request target."""
+        kind, _, query = target.removeprefix("/fhir/").partition("?")
+        query = query.replace("%2F", "/")
+        url = f"{self.base}/{kind}?{query}"
+        if kind == "metadata":
+            types = ("ResearchStudy", "ResearchSubject", "Observation")
+            return json.dumps(
+                {
+                    "resourceType": "CapabilityStatement",
+                    "fhirVersion": "4.0.1",
+                    "rest": [{"mode": "server", "resource": [{"type": type_} for type_ in types]}],
+                }
+            ).encode()
+        if kind == "ResearchStudy":
+            study = {"resourceType": kind, "id": "s", "identifier": [{"system": "urn:bench", "value": "B"}]}
+            return bundle(1, [] if "_summary" in query else [study], url)
+        if kind == "ResearchSubject":
+            enrolled = [
+                {
+                    "resourceType": kind,
+                    "id": f"e{number}",
+                    "study": {"reference": "ResearchStudy/s"},
+                    "individual": {"reference": f"Patient/p{number}"},
+                }
+                for number in range(SUBJECTS)
+            ]
+            return bundle(SUBJECTS, [] if "_summary" in query else enrolled, url)
+        found = re.search(r"patient=Patient/p(\d+)", query)
+        subject = found[1].encode() if found else b"0"
+        if "_summary=count" in query:
+            return bundle(self.each, [], url)
+        start = re.search(r"start=(\d+)", query)
+        page = self.parts[int(start[1]) // PAGE if start else 0]
+        return page.replace(b"Patient/p0", b"Patient/p" + subject).replace(b'"o-0-', b'"o-' + subject + b"-")
+
+
+def serve(count: int, ready: Any) -> None:
+    """The stub: HTTP/1.1 with kept connections, no more of it than the clients need."""
+    state: dict[str, Pages] = {}
+
+    class Handler(socketserver.StreamRequestHandler):
+        disable_nagle_algorithm = True
+
+        def handle(self) -> None:
+            while line := self.rfile.readline():
+                while self.rfile.readline() not in {b"\r\n", b""}:
+                    pass
+                body = state["pages"].answer(line.split()[1].decode())
+                head = f"HTTP/1.1 200 OK\r\nContent-Type: application/fhir+json\r\nContent-Length: {len(body)}\r\n\r\n"
+                self.wfile.write(head.encode() + body)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """A client that is done closes its connections."""
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        base = f"http://127.0.0.1:{server.server_address[1]}/fhir"
+        state["pages"] = Pages(base, count)
+        ready.send(base)
+        server.serve_forever()
+
+
+def ours(base: str, concurrency: int) -> int:
+    """Our pull, landing included: resources that landed."""
+    from fhir_adapter.connectors import plan_from_study, pull
+    from fhir_adapter.landing import Landing
+    from fhir_adapter.site import Site
+
+    with tempfile.TemporaryDirectory() as folder:
+        site = Site.model_validate(
+            {
+                "id": "bench",
+                "source": {"kind": "rest", "url": base},
+                "page_size": PAGE,
+                "concurrency": concurrency,
+                "subjects_per_query": 1,
+                "state_dir": Path(folder),
+            }
+        )
+        with Landing.open(site.landing_dir) as landing:
+            pull(site, plan_from_study(STUDY, ["Observation"]), landing)
+            return landing.counts()["Observation"]["current"]
+
+
+def bare(base: str, concurrency: int) -> int:
+    """A loop of requests and orjson that keeps nothing: resources that came."""
+    import orjson
+    import requests
+
+    def one(subject: int) -> int:
+        with requests.Session() as session:
+            session.trust_env = False
+            url: str | None = f"{base}/Observation?patient=Patient/p{subject}&_count={PAGE}"
+            number = 0
+            while url is not None:
+                page = orjson.loads(session.get(url, timeout=60).content)
+                number += len(page["entry"])
+                url = next((item["url"] for item in page["link"] if item["relation"] == "next"), None)
+            return number
+
+    with ThreadPoolExecutor(concurrency) as pool:
+        return sum(pool.map(one, range(SUBJECTS)))
+
+
+def fhirpy(base: str, concurrency: int) -> int:
+    """fhirpy, its synchronous client: resources that came."""
+    from fhirpy import SyncFHIRClient
+
+    def one(subject: int) -> int:
+        search = (
+            SyncFHIRClient(base).resources("Observation").search(patient=f"Patient/p{subject}").limit(PAGE)
+        )
+        return len(search.fetch_all())
+
+    with ThreadPoolExecutor(concurrency) as pool:
+        return sum(pool.map(one, range(SUBJECTS)))
+
+
+def fhir_pyrate(base: str, concurrency: int) -> int:
+    """fhir-pyrate, to a table as it is meant to be used: rows that came."""
+    from fhir_pyrate import Ahoy, Pirate
+
+    del concurrency  # it has processes of its own, which a benchmark of connections leaves at one
+    number = 0
+    for subject in range(SUBJECTS):
+        pirate = Pirate(auth=Ahoy(auth_method=None), base_url=base, print_request_url=False, num_processes=1)
+        frame = pirate.steal_bundles_to_dataframe(
+            resource_type="Observation",
+            request_params={"patient": f"Patient/p{subject}", "_count": PAGE},
+        )
+        number += len(frame)
+    return number
+
+
+CLIENTS = {"ours": ours, "bare": bare, "fhir-pyrate": fhir_pyrate, "fhirpy": fhirpy}
+PEERS = {"fhir-pyrate": "fhir_pyrate", "fhirpy": "fhirpy"}
+
+
+def measure(name: str, base: str, concurrency: int) -> dict[str, float]:
+    """Runs a client in a process of its own: resources, seconds, and bytes of memory at the peak."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--client", name, "--base", base, "--concurrency", str(concurrency)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"{name} failed:\n{done.stderr}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def client(name: str, base: str, concurrency: int) -> None:
+    """One client, in this process; prints what `measure` reads."""
+    begun = time.perf_counter()
+    number = CLIENTS[name](base, concurrency)
+    seconds = time.perf_counter() - begun
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"resources": number, "seconds": seconds, "bytes": peak}))
+
+
+def main() -> int:
+    """Measures, prints, judges."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--resources", type=int, default=100_000)
+    parser.add_argument("--concurrency", type=int, default=1)
+    parser.add_argument("--full", action="store_true", help="1,000,000 resources, ours alone, for its memory")
+    parser.add_argument("--client", choices=CLIENTS, help=argparse.SUPPRESS)
+    parser.add_argument("--base", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.client:
+        client(given.client, given.base, given.concurrency)
+        return 0
+    count = FULL if given.full else given.resources // SUBJECTS * SUBJECTS
+    theirs, mine = multiprocessing.Pipe()
+    server = multiprocessing.Process(target=serve, args=(count, mine), daemon=True)
+    server.start()
+    base = theirs.recv()
+    rates: dict[str, float] = {}
+    missed: list[str] = []
+    try:
+        for name in ["ours"] if given.full else list(CLIENTS):
+            if name in PEERS and importlib.util.find_spec(PEERS[name]) is None:
+                print(f"{name:12} is not installed: not compared")
+                continue
+            got = measure(name, base, given.concurrency)
+            if got["resources"] != count:
+                missed.append(f"{name} got {got['resources']:.0f} resources of {count}")
+            rates[name] = got["resources"] / got["seconds"]
+            print(
+                f"{name:12} {got['resources']:9.0f} resources {got['seconds']:7.2f} s "
+                f"{rates[name]:8.0f} per second {got['bytes'] / 1e6:6.0f} MB",
+                flush=True,
+            )
+            if name == "ours" and got["bytes"] > MOST_BYTES:
+                missed.append(f"ours took {got['bytes'] / 1e6:.0f} MB, {MOST_BYTES / 1e6:.0f} at most")
+    finally:
+        server.terminate()
+        server.join()
+    for name, rate in rates.items():
+        if name == "ours":
+            continue
+        ratio, least = rates["ours"] / rate, LEAST_OF_BARE if name == "bare" else LEAST_TIMES_PEER
+        print(f"ours is {ratio:.2f} times {name}; the goal is {least}")
+        if ratio < least:
+            missed.append(f"ours is {ratio:.2f} times {name}, {least} at least")
+    for text in missed:
+        print(f"missed: {text}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
