@@ -267,18 +267,3 @@ def test_what_landed_is_what_the_server_has(stub: Any, pull: Any, tmp_path: Path
 def test_what_landed_is_what_the_server_has_soak(stub: Any, pull: Any, tmp_path: Path, seed: int) -> None:
     """The same with two hundred other seeds."""
     on_stub(stub, seed, pull, tmp_path)
-
-
-@pytest.mark.hapi
-@pytest.mark.parametrize("seed", range(3))
-def test_what_landed_is_what_hapi_has(hapi: Any, pull: Any, tmp_path: Path, seed: int) -> None:
-    """The same before a real HAPI: an undisturbed pull says what there is to be had."""
-    hapi.load(list(resources()))
-    status, said = pull(hapi.base)
-    assert status == 0, said
-    state = tmp_path / "state"
-    with landing(state / "stub") as found:
-        expected = dict(found)
-    state.rename(tmp_path / "undisturbed")
-    done = survives(hapi.base, seed, expected, pull, state / "stub")
-    assert sum(done.values()) > done[""], "nothing failed"
