@@ -188,7 +188,12 @@ def picked(run: Path, seed: int, count: int) -> Iterator[tuple[str, str, str, in
         there = [item for item in known if pd.notna(row[item])]
         seq = row["ASEQ" if name in ADAM else f"{name}SEQ"]
         # A row of an analysis that says that nothing happened (no dose was missed) was made of nothing.
-        if there and pd.notna(seq) and (name in SDTM or (row["USUBJID"], name, seq) in made):
+        nothing = name == "ADEX" and row["AVAL"] == 0
+        if (
+            there
+            and pd.notna(seq)
+            and (name in SDTM or ((row["USUBJID"], name, seq) in made and not nothing))
+        ):
             count -= 1
             yield name, choose.choice(there), str(row["USUBJID"]), int(seq)
 
