@@ -44,7 +44,7 @@ from fhir_adapter.mapping.stage import map_resources
 from fhir_adapter.mapping.views import load_view
 from fhir_adapter.report.render import render_report
 from fhir_adapter.results import Results, read_results
-from fhir_adapter.rundir import RunDir, site_lock, write_atomic, write_json
+from fhir_adapter.rundir import RunDir, private_dir, site_lock, write_atomic, write_json
 from fhir_adapter.runlog import RunLog
 from fhir_adapter.site import Site, load_site
 from fhir_adapter.study import Study, load_study

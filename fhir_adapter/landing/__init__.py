@@ -240,7 +240,7 @@ class Landing:
             The subjects with every Patient that is linked to them, and `(type, id)` of all of theirs.
         """
         rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM landed WHERE type = 'Patient' AND kind = 0 ORDER BY sequence"
+            f"SELECT {_COLUMNS} FROM landed WHERE type = 'Patient' AND kind = 0 ORDER BY sequence"  # noqa: S608 - names of columns
         )
         with segments.SegmentReader(self.folder / "segments") as reader:
             persons = purging.linked_patients((self._landed(reader, row).body for row in rows), subjects)
