@@ -240,7 +240,9 @@ def _numbers(column: pd.Series[Any], variable: Variable, about: _About) -> pd.Se
     """SAS numbers: days since 1960 for dates, NaN for what is missing."""
     where = f"{about.dataset}.{about.variable}"
     if variable.type == "date":
-        return (pd.to_datetime(column) - _EPOCH).dt.days.astype("float64")
+        # Seconds, since 292 years in nanoseconds are more than 64 bits hold.
+        days = pd.to_datetime(column).astype("datetime64[s]") - _EPOCH.as_unit("s")
+        return days.dt.days.astype("float64")
     remedy = "Export it as dataset-json or parquet."
     if variable.type == "integer" and (column.dropna().abs() > _LARGEST_INTEGER).any():
         raise UsageError(

@@ -111,7 +111,7 @@ def test_the_page_says_how_many_records_there_are(page: str) -> None:
     """Keys and the number of records of each dataset, and the notes of an export."""
     text = re.sub(r"<[^>]+>", "", page)
     assert "ADaM, 1 record. Keys: STUDYID, USUBJID." in text
-    assert "SDTM-like, 0 records. Keys: STUDYID, USUBJID, TULNKID." in text
+    assert "SDTM-like, 0 records. Keys: STUDYID, USUBJID, TULNKID, TUEVAL, TUEVALID." in text
     assert "ADSL.HISTOLOGY (xpt): 1 values have characters outside ASCII." in text
     assert "SYNTHETIC DATA" in text
 

@@ -112,7 +112,7 @@ def write_map(folder: Path, name: str, source: str, code: str, target: str) -> N
 def test_a_map_of_the_site_adds_to_what_ships_and_goes_before_it(tmp_path: Path):
     """A code of its own becomes known, one that ships gets the site's meaning, all others keep theirs."""
     write_map(tmp_path / "a", "ecog", "https://hospital.example/ps", "gut", "0")
-    write_map(tmp_path / "b", "ecog", "http://loinc.org", "LA9622-6", "1")
+    write_map(tmp_path / "b", "ecog", "http://loinc.org", "LA9622-7", "1")
     plain = Terminology()
     own = Terminology(None, [tmp_path / "a", tmp_path / "b"])
 
@@ -121,8 +121,8 @@ def test_a_map_of_the_site_adds_to_what_ships_and_goes_before_it(tmp_path: Path)
         return None if match is None else match.target
 
     assert (None, "0") == tuple(target(one, "https://hospital.example/ps", "gut") for one in (plain, own))
-    assert ("0", "1") == tuple(target(one, "http://loinc.org", "LA9622-6") for one in (plain, own))
-    assert ("1", "1") == tuple(target(one, "http://loinc.org", "LA9623-4") for one in (plain, own))
+    assert ("0", "1") == tuple(target(one, "http://loinc.org", "LA9622-7") for one in (plain, own))
+    assert ("1", "1") == tuple(target(one, "http://loinc.org", "LA9623-5") for one in (plain, own))
 
 
 def test_a_map_that_nobody_would_read(tmp_path: Path):
