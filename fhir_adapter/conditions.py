@@ -14,7 +14,9 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from fhir_adapter.errors import StudyFileError
@@ -24,8 +26,10 @@ __all__ = [
     "AnyOf",
     "Comparison",
     "Condition",
+    "Mask",
     "NotOf",
     "Op",
+    "Truth",
     "evaluate",
     "subjects_where",
     "used_variables",
@@ -89,6 +93,7 @@ AnyOf.model_rebuild()
 NotOf.model_rebuild()
 
 Frames = Mapping[str, pd.DataFrame]
+Mask = NDArray[np.bool_]
 
 _ORDER: dict[str, Callable[[Any, Any], Any]] = {
     "lt": operator.lt,
@@ -155,6 +160,50 @@ def _compare(condition: Comparison, rows: pd.DataFrame, dataset: str) -> pd.Seri
     return pd.Series(False, index=rows.index)
 
 
+class Truth:
+    """Truth of conditions on datasets that do not change meanwhile; what was asked once is remembered.
+
+    Args:
+        frames: datasets by name; each has USUBJID.
+    """
+
+    def __init__(self, frames: Frames) -> None:
+        self.frames = frames
+        self._known: dict[tuple[str, str], Mask] = {}
+
+    def of(self, condition: Condition, base: str) -> Mask:
+        """Truth of a condition for each row of the base dataset, in its order; not to be written to.
+
+        Args:
+            condition: the condition.
+            base: name of the dataset whose rows are asked.
+
+        Raises:
+            StudyFileError: for a dataset or variable that is not there, or values that cannot be compared.
+        """
+        key = (base, condition.model_dump_json())
+        if key not in self._known:
+            self._known[key] = self._evaluated(condition, base)
+        return self._known[key]
+
+    def _evaluated(self, condition: Condition, base: str) -> Mask:
+        rows = _frame(self.frames, base)
+        other = condition.dataset
+        if other is not None and other != base:
+            subjects = _frame(self.frames, other)["USUBJID"].to_numpy()[self.of(condition, other)]
+            return rows["USUBJID"].isin(subjects).to_numpy()
+        if isinstance(condition, Comparison):
+            return _compare(condition, rows, base).to_numpy(dtype=bool)
+        if isinstance(condition, NotOf):
+            return ~self.of(condition.not_, base)
+        every = isinstance(condition, AllOf)
+        result = np.full(len(rows), every)
+        for part in condition.all if isinstance(condition, AllOf) else condition.any:
+            held = self.of(part, base)
+            result = result & held if every else result | held
+        return result
+
+
 def evaluate(condition: Condition, frames: Frames, base: str) -> pd.Series[bool]:
     """Truth of a condition for each row of the base dataset.
 
@@ -169,22 +218,7 @@ def evaluate(condition: Condition, frames: Frames, base: str) -> pd.Series[bool]
     Raises:
         StudyFileError: for a dataset or variable that is not there, or values that cannot be compared.
     """
-    rows = _frame(frames, base)
-    other = condition.dataset
-    if other is not None and other != base:
-        inner = _frame(frames, other)
-        held = evaluate(condition, frames, other)
-        return rows["USUBJID"].isin(inner.loc[held, "USUBJID"])
-    if isinstance(condition, Comparison):
-        return _compare(condition, rows, base)
-    if isinstance(condition, NotOf):
-        return ~evaluate(condition.not_, frames, base)
-    parts = condition.all if isinstance(condition, AllOf) else condition.any
-    result = pd.Series(isinstance(condition, AllOf), index=rows.index)
-    for part in parts:
-        held = evaluate(part, frames, base)
-        result = result & held if isinstance(condition, AllOf) else result | held
-    return result
+    return pd.Series(Truth(frames).of(condition, base), index=_frame(frames, base).index)
 
 
 def subjects_where(condition: Condition | None, frames: Frames, base: str = "ADSL") -> list[str]:

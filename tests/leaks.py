@@ -100,9 +100,7 @@ class LeakSearch:
         def process(arguments: Any, result: Any) -> None:
             command = arguments[0].args
             words = [str(word) for word in command] if isinstance(command, list | tuple) else []
-            search.look(result[1], "stderr of a command")
-            if "view" not in words:  # it prints what it is given
-                search.look(result[0], "stdout of a command")
+            search.command(words, *result)
 
         def runner(arguments: Any, result: Any) -> None:
             search.look(result.stderr, "stderr of a command")
@@ -115,6 +113,12 @@ class LeakSearch:
         watch(subprocess.Popen, "communicate", process)
         watch(CliRunner, "invoke", runner)
         watch(pytest.CaptureFixture, "readouterr", captured)
+
+    def command(self, words: list[str], out: bytes | str | None, err: bytes | str | None) -> None:
+        """Searches what a command printed."""
+        self.look(err, "stderr of a command")
+        if "view" not in words:  # it prints what it is given
+            self.look(out, "stdout of a command")
 
     def look(self, data: bytes | str | None, what: str) -> None:
         """Searches a text."""

@@ -10,12 +10,13 @@ import datetime as dt
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 from pydantic import TypeAdapter
 
-from fhir_adapter.conditions import AllOf, Comparison, Condition, evaluate
+from fhir_adapter.conditions import AllOf, Comparison, Condition, Mask, Truth
 from fhir_adapter.datasets import metadata
 from fhir_adapter.derive.dates import apply_cut_off
 from fhir_adapter.results import Result, Results
@@ -57,17 +58,31 @@ def _population(adsl: pd.DataFrame, study: Study, population: str) -> pd.DataFra
     return adsl[adsl[study.analysis_set(population).flag] == "Y"]
 
 
-def _rows(
-    datasets: Mapping[str, pd.DataFrame],
-    study: Study,
-    population: str,
-    dataset: str,
-    condition: Condition | None,
-) -> pd.DataFrame:
-    subjects = _population(datasets["ADSL"], study, population)["USUBJID"]
-    rows = datasets[dataset]
-    rows = rows if condition is None else rows[evaluate(condition, datasets, dataset)]
-    return rows[rows["USUBJID"].isin(subjects)]
+class _Rows:
+    """Rows of datasets by population and condition; the datasets do not change meanwhile."""
+
+    def __init__(self, datasets: Mapping[str, pd.DataFrame], study: Study) -> None:
+        self._study = study
+        self._truth = Truth(datasets)
+        self._inside: dict[tuple[str, str], Mask] = {}
+
+    def held(self, population: str, dataset: str, condition: Condition | None) -> Mask:
+        """Whether each row of a dataset is of a subject of the population, and satisfies the condition."""
+        key = (population, dataset)
+        if key not in self._inside:
+            subjects = _population(self._truth.frames["ADSL"], self._study, population)["USUBJID"]
+            self._inside[key] = self._truth.frames[dataset]["USUBJID"].isin(subjects).to_numpy()
+        inside = self._inside[key]
+        return inside if condition is None else inside & self._truth.of(condition, dataset)
+
+    def of(self, population: str, dataset: str, condition: Condition | None) -> pd.DataFrame:
+        """The rows themselves."""
+        return self._truth.frames[dataset][self.held(population, dataset, condition)]
+
+    def subjects(self, population: str, dataset: str, condition: Condition | None) -> int:
+        """How many subjects they are of."""
+        names = self._truth.frames[dataset]["USUBJID"].to_numpy()
+        return int(pd.Series(names[self.held(population, dataset, condition)]).nunique())
 
 
 def up_to_cut_off(datasets: Mapping[str, pd.DataFrame], data_cutoff: str) -> dict[str, pd.DataFrame]:
@@ -90,7 +105,7 @@ def replay(result: Result, datasets: Mapping[str, pd.DataFrame], study: Study) -
     if not result.dataset:
         return pd.DataFrame({"USUBJID": []})
     condition = None if result.condition is None else _CONDITION.validate_python(result.condition)
-    return _rows(datasets, study, result.population, result.dataset, condition)
+    return _Rows(datasets, study).of(result.population, result.dataset, condition)
 
 
 @dataclass
@@ -102,13 +117,17 @@ class Analysis:
     results: Results
     warnings: list[str] = field(default_factory=list)
 
+    @cached_property
+    def _rows(self) -> _Rows:
+        return _Rows(self.datasets, self.study)
+
     def population(self, population: str) -> pd.DataFrame:
         """ADSL rows of an analysis set (or `all`, `analysed`)."""
         return _population(self.datasets["ADSL"], self.study, population)
 
     def rows(self, dataset: str, population: str, condition: Condition | None = None) -> pd.DataFrame:
         """Rows of a dataset that satisfy a condition, of the subjects of a population."""
-        return _rows(self.datasets, self.study, population, dataset, condition)
+        return self._rows.of(population, dataset, condition)
 
     def add(
         self,
@@ -165,7 +184,7 @@ class Analysis:
         Returns:
             The ids of the count and of the percentage (null when the denominator is 0).
         """
-        subjects = self.rows(dataset, population, condition)["USUBJID"].nunique()
+        subjects = self._rows.subjects(population, dataset, condition)
         total = len(self.population(population)) if denominator is None else denominator
         selector: dict[str, Any] = {
             "dataset": dataset, "population": population, "condition": condition, "variable": variable,

@@ -25,27 +25,27 @@ __all__ = [
 _DELETED = re.compile(r"(?:^|/)([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})$")
 
 
-class Link(msgspec.Struct):
+class Link(msgspec.Struct, gc=False):
     """`Bundle.link`."""
 
     relation: str | None = None
     url: str | None = None
 
 
-class Search(msgspec.Struct):
+class Search(msgspec.Struct, gc=False):
     """`Bundle.entry.search`."""
 
     mode: str | None = None
 
 
-class Request(msgspec.Struct):
+class Request(msgspec.Struct, gc=False):
     """`Bundle.entry.request`."""
 
     method: str | None = None
     url: str | None = None
 
 
-class Entry(msgspec.Struct):
+class Entry(msgspec.Struct, gc=False):
     """`Bundle.entry`; the resource stays a slice of the page."""
 
     fullUrl: str | None = None  # noqa: N815 - FHIR's name
@@ -54,7 +54,7 @@ class Entry(msgspec.Struct):
     request: Request | None = None
 
 
-class BundleMeta(msgspec.Struct):
+class BundleMeta(msgspec.Struct, gc=False):
     """`Bundle.meta`."""
 
     lastUpdated: str | None = None  # noqa: N815 - FHIR's name

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -30,6 +31,8 @@ __all__ = ["URL_LENGTH", "Answer", "Client", "ExpiredFileError", "ServerFault", 
 
 #: Longest URL of a search by GET; longer ones are answered with 404 or 414 by some servers.
 URL_LENGTH = 1900
+
+_Asked = TypeVar("_Asked")
 
 _REDIRECTS = 5
 _CODES = 5
@@ -101,6 +104,8 @@ class Client:
         self._lock = threading.Lock()
         self._transport = Transport(site)
         self._credential = BoundCredential(site, self._transport, access)
+        # A search has one request under way, whether it waits for it or reads the page before it meanwhile.
+        self._ahead = ThreadPoolExecutor(site.concurrency, thread_name_prefix="page")
 
     def __enter__(self) -> Self:
         return self
@@ -108,7 +113,12 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ahead.shutdown(cancel_futures=True)
         self._transport.close()
+
+    def ahead(self, ask: Callable[[], _Asked]) -> Future[_Asked]:
+        """Asks for something in a thread of its own, for the time while what came before is read."""
+        return self._ahead.submit(ask)
 
     def bound(self) -> None:
         """Begins to count the time and size that the site allows a pull."""

@@ -295,6 +295,7 @@ def _pull_file(
     def land() -> None:
         nonlocal size
         if batch:
+            tally.add(batch)
             report.outcome.add(landing.append(batch))
             if progress is not None:
                 progress(batch[-1].type, before + number)
@@ -302,7 +303,6 @@ def _pull_file(
         size = 0
 
     for item in _arrivals(path, name, site.max_page_bytes):
-        tally.add(item)
         number += 1
         if before + number > site.max_resources:
             raise SourceIncomplete(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from array import array
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -17,19 +17,21 @@ __all__ = ["Difference", "PullFinding", "PullReport", "Tally"]
 class Tally:
     """Counts distinct resources as they come over the wire; several searches may bring one of them.
 
-    Eight bytes of a hash are kept for each, so that a pull of millions stays small.
+    Eight bytes of a hash, which is this process's own, are kept for each, so that a pull of millions stays small.
     """
 
     def __init__(self) -> None:
         self._ids: dict[tuple[str, str], array[int]] = {}
 
-    def add(self, item: Arrival) -> None:
-        """Counts an arrival; news of a deletion is none."""
-        if item.state == "deleted":
-            return
-        digest = hashlib.blake2b(item.id.encode(), digest_size=8).digest()
-        ids = self._ids.setdefault((item.type, item.state), array("Q"))
-        ids.append(int.from_bytes(digest, "little"))
+    def add(self, items: Iterable[Arrival]) -> None:
+        """Counts arrivals; news of a deletion is none."""
+        for item in items:
+            if item.state != "deleted":
+                key = (item.type, item.state)
+                ids = self._ids.get(key)
+                if ids is None:
+                    ids = self._ids[key] = array("q")
+                ids.append(hash(item.id))
 
     def distinct(self, *states: State) -> dict[str, int]:
         """Number of distinct ids by type, of arrivals in these states."""
@@ -38,7 +40,7 @@ class Tally:
             if state in states:
                 found.setdefault(type_, []).append(ids)
         return {
-            type_: int(np.unique(np.concatenate([np.frombuffer(ids, dtype=np.uint64) for ids in parts])).size)
+            type_: int(np.unique(np.concatenate([np.frombuffer(ids, dtype=np.int64) for ids in parts])).size)
             for type_, parts in found.items()
         }
 

@@ -35,6 +35,8 @@ __all__ = ["pull_rest"]
 Progress = Callable[[str, int], None]
 
 _IDS_PER_QUERY = 50
+#: Resources that are landed in one transaction, more or less.
+_TOGETHER = 4000
 _DEPTH = 5
 
 
@@ -177,8 +179,7 @@ class _Pull:
     # Landing
 
     def _land(self, items: list[Arrival], checkpoints: Iterable[Checkpoint] = ()) -> None:
-        for item in items:
-            self._tally.add(item)
+        self._tally.add(items)
         self._number += len(items)
         if self._number > self.site.max_resources:
             raise SourceIncomplete(
@@ -457,17 +458,18 @@ class _Pull:
     def _work(self, jobs: list[_Job]) -> None:
         """Runs searches in threads; what they bring is landed here, in one thread."""
         pending = len(jobs)
+        waiting: _Event | None = None
         with ThreadPoolExecutor(max_workers=self.site.concurrency, thread_name_prefix="pull") as pool:
             try:
                 for job in jobs:
                     pool.submit(self._perform, job)
                 while pending:
-                    job, event = self._events.get()
+                    job, event = waiting or self._events.get()
+                    waiting = None
                     if isinstance(event, Exception):
                         raise event  # noqa: TRY301 - it was raised in another thread
                     if isinstance(event, Page):
-                        self._notes(event)
-                        self._land(event.items)
+                        waiting = self._land_pages(event)
                         continue
                     again = self._finish(job, event)
                     if again is None:
@@ -478,6 +480,22 @@ class _Pull:
                 self._stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
+
+    def _land_pages(self, page: Page) -> _Event | None:
+        """Lands a page with those that wait behind it, so that the disk is waited for once; what came after them."""
+        together: list[Arrival] = []
+        following: _Event | None = None
+        while True:
+            self._notes(page)
+            together += page.items
+            if len(together) >= _TOGETHER or self._events.empty():
+                break
+            following = self._events.get()  # this is the only thread that takes
+            if not isinstance(following[1], Page):
+                break
+            page, following = following[1], None
+        self._land(together)
+        return following
 
     def _put(self, event: _Event) -> None:
         while not self._stop.is_set():
@@ -593,7 +611,8 @@ class _Pull:
                           self._stop.is_set):  # fmt: skip
             self._notes(page)
             self._land(page.items)
-        self._settle_lost(type_, (self.landing.known(type_) & set(ids)) - searched.matched)
+        # A page may come short, and a search by id has no count to tell: what it does not find is read by its id.
+        self._settle_lost(type_, set(ids) - searched.matched)
 
 
 class _IdentifiedSubject(_ResearchSubject):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import email.utils
+import functools
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 
 import msgspec
 
 from fhir_adapter.connectors.arrivals import Arrival, arrival
-from fhir_adapter.connectors.bundles import Bundle, Entry, read_bundle
+from fhir_adapter.connectors.bundles import Bundle, read_bundle
 from fhir_adapter.connectors.client import URL_LENGTH, Answer, Client, ServerFault, issue_codes, search_url
 from fhir_adapter.connectors.paging import Trail, allowed_url, ignored_parameters, link, safe_url
 from fhir_adapter.connectors.transport import TimedOut, TooLong
@@ -20,6 +22,8 @@ __all__ = ["Page", "Search", "Searched", "count", "instant", "pages", "since", "
 _FIRST_YEAR, _LAST_YEAR = 2000, 2200
 #: How far back a pull begins before the mark that the last one left: servers index with a delay.
 OVERLAP = dt.timedelta(minutes=5)
+#: Search modes of entries that are no matches.
+_BESIDE = frozenset({"include", "outcome"})
 
 
 class Search(msgspec.Struct, frozen=True):
@@ -109,31 +113,42 @@ def _whole(client: Client, ask: Callable[[], Answer]) -> Answer:
     return ask()
 
 
-def _entry_items(
-    entry: Entry | None,
-    search: Search,
-    client: Client,
-    so_far: Searched,
-    seen: set[tuple[str, str, str, bytes]],
-) -> tuple[Arrival | None, str]:
-    """The arrival of an entry, unless it has come before, or a note of the server's."""
-    raw = bytes(entry.resource) if entry is not None else b""
-    mode = entry.search.mode if entry is not None and entry.search else None
-    item = arrival(raw or b"null", origin=search.origin, base=client.base)
-    if item.type == "OperationOutcome" and search.type != "OperationOutcome":
-        return None, issue_codes(raw) or "unspecified"
-    if mode not in {"include", "outcome"} and item.type in {search.type, ""}:
-        so_far.matched.add(item.id)
-    key = (item.type, item.id, item.version, b"" if item.version else item.sha256)
-    if key in seen:
-        return None, ""
-    seen.add(key)
-    return item, ""
+def _items(
+    bundle: Bundle, search: Search, client: Client, so_far: Searched, seen: set[tuple[str, str, str | bytes]]
+) -> tuple[list[Arrival], list[str]]:
+    """The arrivals of a page that have not come before, and notes of the server's."""
+    items: list[Arrival] = []
+    notes: list[str] = []
+    matched, base, origin, wanted = so_far.matched, client.base, search.origin, search.type
+    for entry in bundle.entry or ():
+        raw = b"" if entry is None else bytes(entry.resource)
+        mode = entry.search.mode if entry is not None and entry.search else None
+        item = arrival(raw or b"null", origin=origin, base=base)
+        type_ = item.type
+        if type_ == "OperationOutcome" and wanted != type_:
+            notes.append(issue_codes(raw) or "unspecified")
+            continue
+        if mode not in _BESIDE and (type_ == wanted or not type_):
+            matched.add(item.id)
+        before = len(seen)
+        seen.add((type_, item.id, item.version or item.sha256))
+        if len(seen) > before:
+            items.append(item)
+    return items, notes
 
 
 def _page(client: Client, type_: str, sent: list[tuple[str, str]], url: str | None) -> Answer:
     """The page that a link leads to, or the first one."""
     return _whole(client, lambda: client.search(type_, sent) if url is None else client.get(url))
+
+
+def _follow(
+    client: Client, type_: str, sent: list[tuple[str, str]], trail: Trail, following: str, current: str
+) -> tuple[str, Answer]:
+    """The page that a link leads to, and its URL."""
+    url = allowed_url(following, current, client.site)
+    trail.visit(url)
+    return url, _page(client, type_, sent, url)
 
 
 def _new_since(bundle: Bundle, known: set[int]) -> int:
@@ -180,38 +195,43 @@ def pages(client: Client, search: Search, so_far: Searched, stop: Callable[[], b
     sent = [*search.parameters, ("_count", str(size))]
     first = search_url(client.base, search.type, sent)
     where = safe_url(first)
-    seen: set[tuple[str, str, str, bytes]] = set()
+    seen: set[tuple[str, str, str | bytes]] = set()
     since_start: set[int] | None = None
     trail = Trail(where)
-    url: str | None = first
-    while url is not None and not stop():
-        trail.visit(url)
+    upcoming: Future[tuple[str, Answer]] | None = None
+    while not stop():
+        beginning = upcoming is None
         answer: Answer | None = None
         try:
-            answer = _page(client, search.type, sent, None if url == first else url)
+            if upcoming is None:
+                trail.visit(first)
+                url, answer = first, _page(client, search.type, sent, None)
+            else:
+                url, answer = upcoming.result()
         except (ServerFault, TimedOut, TooLong):
             if not client.page_sizes.smaller(search.type, size):
                 raise
+        upcoming = None
         if answer is not None and answer.status == 413 and client.page_sizes.smaller(search.type, size):
             answer = None
         if answer is None:
             so_far.shrunk = True
             size = client.page_sizes.of(search.type)
-            sent[-1] = ("_count", str(size))
-            first = url = search_url(client.base, search.type, sent)
+            sent = [*search.parameters, ("_count", str(size))]
+            first = search_url(client.base, search.type, sent)
             trail, since_start = Trail(where), set()
             continue
-        if answer.status == 410 and url != first:
+        if answer.status == 410 and not beginning:
             so_far.restarts += 1
             if so_far.restarts >= site.retry.attempts:
                 raise SourceIncomplete(f"the paging cursor expired {so_far.restarts} times", where=where)
-            trail, url, since_start = Trail(where), first, set()
+            trail, since_start = Trail(where), set()
             continue
-        if url == first and answer.status in {400, 422, 501} and any(n == "_lastUpdated" for n, _ in sent):
+        if beginning and answer.status in {400, 422, 501} and any(n == "_lastUpdated" for n, _ in sent):
             so_far.refused = True
             return
         bundle = _bundle(client, answer)
-        if url == first:
+        if beginning:
             posted = client.posts and len(first) > URL_LENGTH
             ignored = (
                 [] if posted and "?" not in (link(bundle, "self") or "") else ignored_parameters(bundle, sent)
@@ -223,22 +243,20 @@ def pages(client: Client, search: Search, so_far: Searched, stop: Callable[[], b
                 )
             so_far.total = bundle.total
             so_far.started = so_far.started or instant(bundle, answer)
-        items: list[Arrival] = []
-        notes: list[str] = []
-        for entry in bundle.entry or ():
-            item, note = _entry_items(entry, search, client, so_far, seen)
-            if item is not None:
-                items.append(item)
-            elif note:
-                notes.append(note)
+        following = link(bundle, "next")
+        if following is not None:
+            # On its way while this page is read. What is wrong with the link is said after this page has landed.
+            upcoming = client.ahead(
+                functools.partial(_follow, client, search.type, sent, trail, following, url)
+            )
+        items, notes = _items(bundle, search, client, so_far, seen)
         # After a new beginning what came before comes again, and only what comes twice since then is a circle.
         trail.brought(len(items) if since_start is None else _new_since(bundle, since_start))
         if items or notes:
             yield Page(items, notes)
-        following = link(bundle, "next")
-        url = None if following is None else allowed_url(following, answer.url, site)
-        if url is None:
+        if upcoming is None:
             client.page_sizes.went_well(search.type)
+            return
 
 
 def count(client: Client, search: Search) -> int | None:

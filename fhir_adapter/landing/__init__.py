@@ -194,8 +194,7 @@ class Landing:
         marks = [checkpoint] if isinstance(checkpoint, Checkpoint) else list(checkpoint)
         with self._transaction() as writer:
             batch = Batch(self._connection, writer.number, writer.length)
-            for item in items:
-                batch.add(item)
+            batch.land(items)
             if batch.data:
                 writer.write(bytes(batch.data))
                 self._connection.execute(

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from fhir_adapter.datasets import metadata, read_dataset
 from fhir_adapter.export.definition import definition, shipped_codelists
 from fhir_adapter.export.tables import longer_than_planned, study_tables
 from fhir_adapter.study import load_study
+
+from .commands import Commands
 
 SIX = Path(__file__).parent.parent / "data" / "six"
 
@@ -38,18 +40,37 @@ class Ended:
 
 Adapter = Callable[..., Ended]
 
+_COMMANDS = Commands()
+
 
 def call(
     *arguments: str | Path, status: int | None = 0, cwd: Path | None = None, env: dict[str, str] | None = None
 ) -> Ended:
-    """Runs the command line; an exit status other than the expected one fails the test with its output."""
-    done = subprocess.run(
-        [sys.executable, "-m", "fhir_adapter", *map(str, arguments)],
-        capture_output=True, text=True, timeout=600, check=False, cwd=cwd, env=os.environ | (env or {}),
-    )  # fmt: skip
+    """Runs the command line; an exit status other than the expected one fails the test with its output.
+
+    With variables of the environment it begins with an interpreter of its own, else it is forked.
+    """
+    words = [str(argument) for argument in arguments]
+    if env is None:
+        ended = Ended(*_COMMANDS.run(words, cwd=cwd, timeout=600))
+    else:
+        done = subprocess.run(
+            [sys.executable, "-m", "fhir_adapter", *words],
+            capture_output=True, text=True, timeout=600, check=False, cwd=cwd, env=os.environ | env,
+        )  # fmt: skip
+        ended = Ended(done.returncode, done.stdout, done.stderr)
     if status is not None:
-        assert status == done.returncode, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return Ended(done.returncode, done.stdout, done.stderr)
+        assert status == ended.status, f"exit {ended.status}\n{ended.out}\n{ended.err}"
+    return ended
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _commands(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Has what the commands print searched for what is planted, and ends the process that forks them."""
+    leaks: Any = pytestconfig.pluginmanager.get_plugin("leaks")
+    _COMMANDS.ended = leaks.command
+    yield
+    _COMMANDS.close()
 
 
 @pytest.fixture(scope="session")
