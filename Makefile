@@ -8,7 +8,12 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 SERVER := docker/hapi/start.py
+# What shares a server or a run stays in one process (tests/conftest.py).
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadgroup
 SOURCES := fhir_adapter tests scripts benchmarks docker
+
+# The tests start hundreds of processes; without compiled modules each would compile the package.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help doctor install demo demo-hapi test soak lint bench docs clean
 
@@ -27,10 +32,10 @@ demo-hapi: .venv/.run ## The same on a HAPI FHIR server that is started and stop
 	$(BIN)/python $(SERVER) -- $(BIN)/fhir-adapter demo --server '{base}' --out demo-out/hapi
 
 test: system lint ## Lint, then every test but the long ones
-	$(BIN)/pytest -m "not soak"
+	$(BIN)/pytest -m "not soak" $(PARALLEL)
 
 soak: system .venv/.dev ## The long versions of the tests
-	$(BIN)/pytest -m soak || { status=$$?; [ $$status -eq 5 ] && echo "There is no long test yet." || exit $$status; }
+	HYPOTHESIS_PROFILE=search $(BIN)/pytest -m soak || { status=$$?; [ $$status -eq 5 ] && echo "There is no long test yet." || exit $$status; }
 
 lint: .venv/.dev ## Style, types, direction of imports, Dockerfiles, shell syntax
 	$(BIN)/ruff check $(SOURCES)

@@ -14,12 +14,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import requests
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _LACKING = pytest.StashKey[set[str]]()
 _CHUNK = 400
+
+# The same examples each time: what is new is looked for by `make soak`, with HYPOTHESIS_PROFILE=search.
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("search", deadline=None, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -187,6 +193,28 @@ def _sibling(name: str) -> Any:
 def pytest_configure(config: pytest.Config) -> None:
     """Has the whole run searched for what tests plant."""
     config.pluginmanager.register(_sibling("leaks").LeakSearch(config), "leaks")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts what shares a server or a run into one process, where several run the tests."""
+    for item in items:
+        shared = "hapi" if item.get_closest_marker("hapi") else str(item.path.relative_to(REPOSITORY))
+        item.add_marker(pytest.mark.xdist_group(shared))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Has the first of several processes know what this one lacked."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["lacking"] = sorted(session.config.stash.get(_LACKING, set()))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Takes over what another process of the test run lacked."""
+    lacking = set(getattr(node, "workeroutput", {}).get("lacking", ()))
+    if lacking:
+        node.config.stash.setdefault(_LACKING, set()).update(lacking)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

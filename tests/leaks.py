@@ -151,8 +151,18 @@ class LeakSearch:
                     self.look(path.name, "a file name")
                 if path.is_file():
                     self.look(path.read_bytes(), "a file")
+        output = getattr(self._config, "workeroutput", None)
+        if output is not None:  # one of several processes: the first one tells
+            output["leaks"] = (sorted(self.found), self.searched)
         if self.found and session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Takes over what another process of the test run found."""
+        found, searched = getattr(node, "workeroutput", {}).get("leaks", ((), 0))
+        self.found |= set(found)
+        self.searched += searched
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Says what was found, and how much was searched."""

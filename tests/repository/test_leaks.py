@@ -50,14 +50,24 @@ FINE = (
 )
 
 
-def outcome(bodies: dict[str, str]) -> tuple[int, str]:
+def outcome(bodies: dict[str, str], *options: str) -> tuple[int, str]:
     """A test run of its own, of tests that pass by themselves: exit status, and what the search says of it."""
     tests = "".join(f"\ndef test_{name}(tmp_path, capsys):\n    {body}\n" for name, body in bodies.items())
     # Not in `tmp_path`, where the search of this run would find what that one has to find.
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "conftest.py").write_text(CONFTEST)
         (Path(folder) / "test_planted.py").write_text(HEAD + tests)
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", folder]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--rootdir",
+            folder,
+            *options,
+        ]
         with subprocess.Popen(
             [*command, "--basetemp", f"{folder}/base", folder], stdout=subprocess.PIPE, text=True
         ) as run:
@@ -68,7 +78,17 @@ def outcome(bodies: dict[str, str]) -> tuple[int, str]:
 
 def test_each_way_out_is_watched() -> None:
     """A mark in a log, output, error, manifest, metric, report or file name fails a run whose tests all pass."""
-    status, said = outcome({name: body for name, (body, _) in LEAKS.items()})
+    each_is_found()
+
+
+def test_each_way_out_is_watched_by_several_processes() -> None:
+    """The same where several processes share the tests, as `make test` has it."""
+    each_is_found("-n", "2")
+
+
+def each_is_found(*options: str) -> None:
+    """Plants a mark in each way out."""
+    status, said = outcome({name: body for name, (body, _) in LEAKS.items()}, *options)
     assert status == 1, said
     assert f"{len(LEAKS)} passed" in said
     missed = [
