@@ -42,7 +42,6 @@ from fhir_adapter.mapping.catalogue import shipped_views, view_names
 from fhir_adapter.mapping.release import Release, release_of_version
 from fhir_adapter.mapping.stage import map_resources
 from fhir_adapter.mapping.views import load_view
-from fhir_adapter.report.render import render_report
 from fhir_adapter.results import Results, read_results
 from fhir_adapter.rundir import RunDir, private_dir, site_lock, write_atomic, write_json
 from fhir_adapter.runlog import RunLog
@@ -297,6 +296,9 @@ class Run:
 
     def report(self) -> None:
         """Report: one self-contained HTML file and its figures, and the page that defines the datasets."""
+        # Matplotlib is half of what takes a command long to start; no other stage draws.
+        from fhir_adapter.report.render import render_report
+
         with self._stage("report") as counts:
             results = self.results()
             datasets = self.datasets(_SDTM + _ADAM)

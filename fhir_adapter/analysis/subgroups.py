@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from scipy import stats
+import scipy
 
 from fhir_adapter.analysis.comparisons import INTERVALS
 from fhir_adapter.analysis.endpoints import (
@@ -131,7 +131,7 @@ def _interaction(data: _Data, stem: str, subgroup: Subgroup, levels: list[str]) 
             statistic = max(2.0 * (full.loglik - main.loglik), 0.0)
             df = len(full.terms) - len(main.terms)
     values: list[tuple[str, float | None, str, int]] = [
-        ("p", None if statistic is None else float(stats.chi2.sf(statistic, df)), "p", 4),
+        ("p", None if statistic is None else float(scipy.stats.chi2.sf(statistic, df)), "p", 4),
         ("statistic", statistic, "", 4),
         ("df", None if statistic is None else df, "", 0),
     ]

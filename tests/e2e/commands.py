@@ -107,6 +107,12 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
-    import fhir_adapter.cli  # noqa: F401 - what this process is for
+    import scipy
 
+    import fhir_adapter.cli
+    import fhir_adapter.report.render  # noqa: F401 - imported by the commands when they come to it
+
+    assert all(
+        (scipy.optimize, scipy.sparse, scipy.special, scipy.stats)
+    )  # which loads them, as the commands do
     _serve()

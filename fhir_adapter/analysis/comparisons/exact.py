@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+import scipy
 
 from .results import Counts, Table, TestResult, read_table
 
@@ -29,7 +29,7 @@ class _TooLargeError(Exception):
 
 
 def _log_factorial(values: npt.ArrayLike) -> Floats:
-    return np.asarray(special.gammaln(np.asarray(values, dtype=np.float64) + 1.0), dtype=np.float64)
+    return np.asarray(scipy.special.gammaln(np.asarray(values, dtype=np.float64) + 1.0), dtype=np.float64)
 
 
 def _fillings(total: int, room: Ints, limit: int) -> Ints:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special, stats
+import scipy
 
 from fhir_adapter.analysis.survival.inputs import z_value
 
@@ -56,8 +56,8 @@ def clopper_pearson(x: int, n: int, level: float = 0.95) -> Interval:
     if n == 0:
         return _nobody(level, method)
     tail = (1.0 - level) / 2.0
-    lower = 0.0 if x == 0 else float(stats.beta.ppf(tail, x, n - x + 1))
-    upper = 1.0 if x == n else float(stats.beta.isf(tail, x + 1, n - x))
+    lower = 0.0 if x == 0 else float(scipy.stats.beta.ppf(tail, x, n - x + 1))
+    upper = 1.0 if x == n else float(scipy.stats.beta.isf(tail, x + 1, n - x))
     return Interval(x / n, lower, upper, level, method)
 
 
@@ -161,7 +161,7 @@ def miettinen_nurminen(x1: int, n1: int, x2: int, n2: int, level: float = 0.95) 
         inner = difference + (end - difference) * 1e-9
         if excess(inner) >= 0.0:
             return difference
-        return float(optimize.brentq(excess, inner, end, xtol=1e-14, rtol=1e-14))
+        return float(scipy.optimize.brentq(excess, inner, end, xtol=1e-14, rtol=1e-14))
 
     return Interval(difference, bound(-1.0), bound(1.0), level, method)
 
@@ -222,10 +222,10 @@ def odds_ratio_exact(x1: int, n1: int, x2: int, n2: int, level: float = 0.95) ->
         return Interval(None, None, None, level, method, "all subjects have the same outcome")
     support = np.arange(low, high + 1, dtype=np.float64)
     central = -(
-        special.gammaln(support + 1)
-        + special.gammaln(n1 - support + 1)
-        + special.gammaln(m - support + 1)
-        + special.gammaln(n2 - m + support + 1)
+        scipy.special.gammaln(support + 1)
+        + scipy.special.gammaln(n1 - support + 1)
+        + scipy.special.gammaln(m - support + 1)
+        + scipy.special.gammaln(n2 - m + support + 1)
     )
 
     def density(log_ratio: float) -> Floats:
@@ -243,7 +243,7 @@ def odds_ratio_exact(x1: int, n1: int, x2: int, n2: int, level: float = 0.95) ->
         edge = 1.0
         while gap(-edge) * gap(edge) > 0.0:
             edge *= 2.0
-        return math.exp(optimize.brentq(gap, -edge, edge, xtol=1e-14, rtol=1e-14))
+        return math.exp(scipy.optimize.brentq(gap, -edge, edge, xtol=1e-14, rtol=1e-14))
 
     tail = (1.0 - level) / 2.0
     lower = 0.0 if x1 == low else solve(tail, "above")

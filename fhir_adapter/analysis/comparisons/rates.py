@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scipy import stats
+import scipy
 
 from fhir_adapter.analysis.survival.inputs import z_value
 
@@ -34,6 +34,6 @@ def poisson_exact(events: int, time: float, level: float = 0.95) -> Interval:
     if time == 0:
         return Interval(None, None, None, level, method, "no time at risk")
     tail = (1.0 - level) / 2.0
-    lower = 0.0 if events == 0 else float(stats.chi2.ppf(tail, 2 * events)) / 2
-    upper = float(stats.chi2.isf(tail, 2 * events + 2)) / 2
+    lower = 0.0 if events == 0 else float(scipy.stats.chi2.ppf(tail, 2 * events)) / 2
+    upper = float(scipy.stats.chi2.isf(tail, 2 * events + 2)) / 2
     return Interval(events / time, lower / time, upper / time, level, method)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 from fhir_adapter.analysis.survival import log_rank as survival_log_rank
 from fhir_adapter.analysis.survival.inputs import Column
@@ -23,7 +23,7 @@ def _no_test(read: ReadTable, method: str, reason: str | None = None) -> TestRes
 
 
 def _chi_square(statistic: float, df: int, method: str, read: ReadTable) -> TestResult:
-    return TestResult(statistic, df, float(stats.chi2.sf(statistic, df)), method, None, read.dropped)
+    return TestResult(statistic, df, float(scipy.stats.chi2.sf(statistic, df)), method, None, read.dropped)
 
 
 def _expected(read: ReadTable) -> Floats:

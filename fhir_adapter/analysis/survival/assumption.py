@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from .curves import curve_of
 from .inputs import Floats
@@ -39,7 +39,7 @@ def _score_test(
     if np.linalg.matrix_rank(inner) < len(columns) or np.trace(inner) <= 1e-10 * np.trace(base):
         return ZphTerm(name, None, None, None, "the events give no information on change with time")
     statistic = float(u @ np.linalg.solve(inner, u))
-    return ZphTerm(name, statistic, len(columns), float(stats.chi2.sf(statistic, len(columns))))
+    return ZphTerm(name, statistic, len(columns), float(scipy.stats.chi2.sf(statistic, len(columns))))
 
 
 def proportional_hazards(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+import scipy
 
 __all__ = [
     "TOLERANCE",
@@ -144,4 +144,4 @@ def z_value(level: float) -> float:
     """
     if not 0.0 < level < 1.0:
         raise ValueError("level must lie strictly between 0 and 1")
-    return float(stats.norm.ppf(1.0 - (1.0 - level) / 2.0))
+    return float(scipy.stats.norm.ppf(1.0 - (1.0 - level) / 2.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from .inputs import Bools, Column, Floats, Ints, prepare
 from .results import LogRankResult
@@ -126,7 +126,7 @@ def log_rank(
     return LogRankResult(
         statistic=statistic,
         df=df,
-        p=None if statistic is None else float(stats.chi2.sf(statistic, df)),
+        p=None if statistic is None else float(scipy.stats.chi2.sf(statistic, df)),
         observed=tuple(float(one) for one in observed),
         expected=tuple(float(one) for one in expected),
         levels=sample.levels,

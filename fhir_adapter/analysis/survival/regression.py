@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from .design import Design, DesignColumn, build
 from .inputs import Floats, z_value
@@ -105,7 +105,7 @@ def _term(column: DesignColumn, coef: float, se: float, quantile: float) -> CoxT
         upper=upper if np.isfinite(upper) else None,
         se=se,
         z=z,
-        p=float(2.0 * stats.norm.sf(abs(z))),
+        p=float(2.0 * scipy.stats.norm.sf(abs(z))),
         covariate=column.covariate,
         level=column.level,
         reference=column.reference,
@@ -113,7 +113,7 @@ def _term(column: DesignColumn, coef: float, se: float, quantile: float) -> CoxT
 
 
 def _test(statistic: float, df: int, method: str) -> ModelTest:
-    return ModelTest(statistic, df, float(stats.chi2.sf(statistic, df)), method)
+    return ModelTest(statistic, df, float(scipy.stats.chi2.sf(statistic, df)), method)
 
 
 def _terms(model: CoxModel, quantile: float) -> tuple[CoxTerm, ...]:

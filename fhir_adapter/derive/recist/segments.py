@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
+import scipy
 
 __all__ = [
     "any_before",
@@ -38,7 +38,9 @@ def stable_order(keys: Ints) -> Ints:
         return np.argsort(keys, kind="stable")
     # The columns of a matrix with a one per row, in the order of columns, are the rows in order of their key.
     cells = (np.ones(count, dtype=np.bool_), keys.astype(np.int32), np.arange(count + 1, dtype=np.int32))
-    return np.asarray(sparse.csr_array(cells, shape=(count, greatest + 1)).tocsc().indices, dtype=np.int64)
+    return np.asarray(
+        scipy.sparse.csr_array(cells, shape=(count, greatest + 1)).tocsc().indices, dtype=np.int64
+    )
 
 
 def in_order(order: Ints, *columns: Ints) -> tuple[Ints, ...]:
