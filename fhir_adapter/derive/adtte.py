@@ -154,6 +154,9 @@ class _Derivation:
             overall = overall_by(facts, endpoint.evaluator)
             self.response = _responses_in(overall, facts, endpoint, study)
         self.adequate = overall[~overall["AVALC"].isin(["NE", "ND"])].sort_values(["USUBJID", "ADT", "ASEQ"])
+        done = overall[overall["AVALC"] != "ND"]
+        #: Day of the last assessment, adequate or not; NaT for who has none.
+        self.assessed = done.groupby("USUBJID")["ADT"].max().reindex(self.table.index).to_numpy()
         self.progression = self._first(overall[overall["AVALC"] == "PD"], "Progressive disease")
         if endpoint.kind == "IPFS":
             self.adequate, self.progression = self._immune(facts.adrs)
@@ -293,6 +296,9 @@ class _Derivation:
             event = event.where(~self.therapy.known | (event.date <= self.therapy.date), self.therapy)
         if self.endpoint.censor_at == "last_contact":
             censored = self.or_start(self.contact)
+            if self.endpoint.kind != "DOR":  # a responder has been assessed
+                # Who was never assessed is censored at the start, whatever is known of them.
+                censored = censored.where(self.assessed > self.start.date, self.start)
         else:
             censored = self.or_start(self.last_adequate(None, text="Last adequate assessment"))
         end = event.where(event.known, censored)

@@ -81,10 +81,11 @@ def test_pfs() -> None:
 
 
 def test_pfs_censored_at_last_contact() -> None:
-    """`censor_at: last_contact` moves the censored ones alone."""
+    """`censor_at: last_contact` moves the censored ones alone; who was never assessed stays at the start."""
     found = _short(_derive(PFS_CASES, "PFS", censor_at="last_contact"))
     assert found["CENSORED"] == ("2021-06-01", 151, 1, "Alive at last contact", "SV")
-    assert found["NO-SCAN"] == ("2021-06-01", 151, 1, "Alive at last contact", "SV")
+    assert found["NO-SCAN"] == ("2021-01-01", 0, 4, "No assessment after the start", "ADSL")
+    assert found["ONLY-NE"][3] == "Alive at last contact"
     assert found["DEATH-UNDATED"] == ("2021-03-05", 63, 1, "Death without a date: last contact", "TR")
     assert found["PD"] == ("2021-05-05", 124, 0, "Progressive disease", "ADRS")
 
