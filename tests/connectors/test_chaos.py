@@ -7,6 +7,7 @@ so that a seed means the same at any concurrency.
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import shutil
@@ -33,6 +34,8 @@ FAULTS = {
     "expired": 20, "twice": 80, "dropped": 15,
 }  # fmt: skip
 TIMEOUT = 2.0
+#: A real server takes its time; there nothing comes too late, which the stub shows.
+FAULTS_BEFORE_HAPI = {name: weight for name, weight in FAULTS.items() if name != "late"}
 #: Exit statuses that say that the source could not be read to its end (docs/errors.md).
 INCOMPLETE = {20, 22}
 PULLS = 40
@@ -41,9 +44,10 @@ PULLS = 40
 class Chaos:
     """A proxy on loopback in front of `upstream`, failing by `seed`."""
 
-    def __init__(self, upstream: str, seed: int) -> None:
+    def __init__(self, upstream: str, seed: int, faults: dict[str, int] = FAULTS) -> None:
         self.upstream = upstream
         self.seed = seed
+        self.faults = faults
         self.done: Counter[str] = Counter()
         self._asked: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -95,7 +99,7 @@ class Chaos:
             self._asked[path] += 1
             number = self._asked[path]
         chance = random.Random(f"{self.seed} {number} {path}").randrange(1000)
-        for name, weight in FAULTS.items():
+        for name, weight in self.faults.items():
             if chance < weight:
                 return name
             chance -= weight
@@ -160,40 +164,57 @@ class Chaos:
         handler.wfile.write(body)
 
 
-def resources() -> Iterator[dict[str, Any]]:
-    """The resources of the six synthetic patients, with marks that `tests/leaks.py` searches for."""
-    for path in sorted(SIX.glob("*.json")):
-        for entry in json.loads(path.read_text("utf-8"))["entry"]:
+def resources(prefix: str = "six", files: str = "*.json") -> Iterator[dict[str, Any]]:
+    """The resources of the six synthetic patients, with marks that `tests/leaks.py` searches for.
+
+    `prefix` takes the place of `six` in their ids, references and the study's identifier.
+    """
+    for path in sorted(SIX.glob(files)):
+        text = path.read_text("utf-8").replace("six-", f"{prefix}-").replace("six/study", f"{prefix}/study")
+        for entry in json.loads(text)["entry"]:
             item = entry["resource"]
             if item["resourceType"] == "Patient":
                 item["name"] = [{"family": "Zqcanaryson", "given": ["Zqcanary"]}]
             yield item
 
 
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fresh_run(folder: Path, prefix: str = "six") -> Path:
     """A run folder of the six patients' study in which nothing has happened yet."""
-    folder = tmp_path_factory.mktemp("fresh")
-    site = folder / "site.yaml"
+    site, study = folder / "site.yaml", folder / "study.yaml"
     site.write_text('{"id": "stub", "source": {"kind": "rest", "url": "http://localhost/fhir"}}', "utf-8")
-    run = new_run(SIX / "six.yaml", site, folder / "runs", Settings(quiet=True))
+    study.write_text((SIX / "six.yaml").read_text("utf-8").replace("six/study", f"{prefix}/study"), "utf-8")
+    run = new_run(study, site, folder / "runs", Settings(quiet=True))
     run.log.close()
     return run.folder.path
 
 
-@pytest.fixture
-def pull(
-    tmp_path: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[[str], tuple[int, str]]:
-    """`fhir-adapter pull` from a server into one landing: exit status and what the operator reads."""
-    run = tmp_path / "runs" / "six" / "1"
-    shutil.copytree(fresh, run)
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of the six patients' study."""
+    return fresh_run(tmp_path_factory.mktemp("fresh"))
 
-    def once(url: str) -> tuple[int, str]:
+
+@pytest.fixture(scope="module")
+def fresh_of_hapi(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of two of them under names that only these tests write to the server."""
+    return fresh_run(tmp_path_factory.mktemp("fresh"), "chaos")
+
+
+Pull = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Pull:
+    """`fhir-adapter pull` of a fresh run, from a server, into one landing: exit status and what the operator reads."""
+
+    def once(fresh: Path, url: str, timeout: float = TIMEOUT) -> tuple[int, str]:
+        run = tmp_path / "runs" / "six" / "1"
+        if not run.exists():
+            shutil.copytree(fresh, run)
         site = {
             "id": "stub", "source": {"kind": "rest", "url": url}, "page_size": 10, "concurrency": 3,
             "subjects_per_query": 3, "state_dir": str(tmp_path / "state"),
-            "retry": {"attempts": 3, "max_wait_s": 0, "timeout_s": TIMEOUT},
+            "retry": {"attempts": 3, "max_wait_s": 0, "timeout_s": timeout},
         }  # fmt: skip
         (run / "site.yaml").write_text(json.dumps(site), "utf-8")  # JSON is YAML
         monkeypatch.setattr(sys, "argv", ["fhir-adapter", "pull", str(run), "--quiet"])
@@ -225,10 +246,10 @@ def landing(folder: Path) -> Iterator[dict[tuple[str, str], str]]:
 
 
 def survives(
-    upstream: str, seed: int, expected: dict[tuple[str, str], str], pull: Any, state: Path
-) -> Counter[str]:
-    """Pulls through the proxy until a pull says that it has everything; what failed on the way."""
-    with Chaos(upstream, seed) as chaos:
+    chaos: Chaos, pull: Callable[[str], tuple[int, str]], expected: dict[tuple[str, str], str], state: Path
+) -> None:
+    """Pulls through the proxy until a pull says that it has everything, and looks whether it has."""
+    with chaos:
         for _ in range(PULLS):
             status, said = pull(chaos.base)
             with landing(state) as found:
@@ -237,13 +258,13 @@ def survives(
                     assert found == expected, (
                         f"not said to be missing: {sorted(expected.keys() - found.keys())}"
                     )
-                    return chaos.done
+                    return
             assert status in INCOMPLETE, f"exit status {status}: {said}"
             assert said.strip(), "a pull that failed did not say why"
     pytest.fail(f"no pull of {PULLS} succeeded")
 
 
-def on_stub(stub: Any, seed: int, pull: Any, tmp_path: Path) -> None:
+def on_stub(stub: Any, seed: int, pull: Pull, fresh: Path, tmp_path: Path) -> None:
     """One seed on the stub."""
     for item in resources():
         stub.put(
@@ -252,18 +273,62 @@ def on_stub(stub: Any, seed: int, pull: Any, tmp_path: Path) -> None:
             **{k: v for k, v in item.items() if k not in {"resourceType", "id"}},
         )
     expected = {key: content(item) for key, item in stub.resources.items()}
-    done = survives(stub.base, seed, expected, pull, tmp_path / "state" / "stub")
-    assert sum(done.values()) > done[""], "nothing failed"
+    chaos = Chaos(stub.base, seed)
+    survives(chaos, functools.partial(pull, fresh), expected, tmp_path / "state" / "stub")
+    assert sum(chaos.done.values()) > chaos.done[""], "nothing failed"
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_what_landed_is_what_the_server_has(stub: Any, pull: Any, tmp_path: Path, seed: int) -> None:
+def test_what_landed_is_what_the_server_has(
+    stub: Any, pull: Pull, fresh: Path, tmp_path: Path, seed: int
+) -> None:
     """However often a pull fails, it says so; the one that ends with 0 has everything, once, as it is."""
-    on_stub(stub, seed, pull, tmp_path)
+    on_stub(stub, seed, pull, fresh, tmp_path)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(10, 210))
-def test_what_landed_is_what_the_server_has_soak(stub: Any, pull: Any, tmp_path: Path, seed: int) -> None:
+def test_what_landed_is_what_the_server_has_soak(
+    stub: Any, pull: Pull, fresh: Path, tmp_path: Path, seed: int
+) -> None:
     """The same with two hundred other seeds."""
-    on_stub(stub, seed, pull, tmp_path)
+    on_stub(stub, seed, pull, fresh, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def on_hapi(hapi: Any) -> dict[tuple[str, str], str]:
+    """Two of the six patients on the real server: type and id → content, as the server has them."""
+    sent = [item for files in ("0-*.json", "[14]-*.json") for item in resources("chaos", files)]
+    hapi.load(sent)
+    return {
+        (item["resourceType"], item["id"]): content(hapi.get(f"{item['resourceType']}/{item['id']}"))
+        for item in sent
+    }
+
+
+def before_hapi(
+    hapi: Any, seed: int, pull: Pull, fresh: Path, expected: dict[tuple[str, str], str], tmp_path: Path
+) -> None:
+    """One seed before the real server."""
+    chaos = Chaos(hapi.base, seed, FAULTS_BEFORE_HAPI)
+    survives(chaos, functools.partial(pull, fresh, timeout=60), expected, tmp_path / "state" / "stub")
+    assert sum(chaos.done.values()) > chaos.done[""], "nothing failed"
+
+
+@pytest.mark.hapi
+@pytest.mark.parametrize("seed", range(10))
+def test_what_landed_is_what_hapi_has(
+    hapi: Any, pull: Pull, fresh_of_hapi: Path, on_hapi: Any, tmp_path: Path, seed: int
+) -> None:
+    """The same before a real HAPI FHIR server, with its own pages and cursors."""
+    before_hapi(hapi, seed, pull, fresh_of_hapi, on_hapi, tmp_path)
+
+
+@pytest.mark.hapi
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(10, 210))
+def test_what_landed_is_what_hapi_has_soak(
+    hapi: Any, pull: Pull, fresh_of_hapi: Path, on_hapi: Any, tmp_path: Path, seed: int
+) -> None:
+    """The same with two hundred other seeds."""
+    before_hapi(hapi, seed, pull, fresh_of_hapi, on_hapi, tmp_path)
