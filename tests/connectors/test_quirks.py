@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import types
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -578,6 +579,27 @@ def test_retry_after(server: Any, operator: Operator, status: int, value: str) -
     server.before = busy
     assert operator.pull(server.base) == (0, "")
     assert operator.landed() == set(server.resources)
+
+
+def test_repeated_requests_wait_their_turn(
+    server: Any, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every request but the first waits for its turn, those that are repeated after a 503 among them."""
+    left = [2]
+
+    def busy(request: Request) -> Response | None:
+        if searched(request) and left[0]:
+            left[0] -= 1
+            return Response("", 503, {"Retry-After": "0"})
+        return None
+
+    slept: list[float] = []
+    clock = types.SimpleNamespace(monotonic=lambda: 0.0, sleep=slept.append)
+    monkeypatch.setattr("fhir_adapter.connectors.bounds.time", clock)
+    server.before = busy
+    assert operator.pull(server.base, requests_per_second=0.5) == (0, "")
+    assert left == [0]
+    assert sorted(slept) == [2.0 * number for number in range(1, len(server.requests))]
 
 
 @pytest.mark.parametrize(
