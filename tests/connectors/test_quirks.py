@@ -585,7 +585,7 @@ def test_repeated_requests_wait_their_turn(
     server: Any, operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every request but the first waits for its turn, those that are repeated after a 503 among them."""
-    left = [2]
+    left = [1]
 
     def busy(request: Request) -> Response | None:
         if searched(request) and left[0]:
