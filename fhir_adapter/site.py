@@ -21,6 +21,7 @@ from fhir_adapter.yamlfile import line_of, read_yaml
 __all__ = [
     "Auth",
     "Bulk",
+    "Deletes",
     "Identity",
     "Proxy",
     "Retry",
@@ -315,6 +316,23 @@ class Bulk(_Model):
         return self
 
 
+class Deletes(_Model):
+    """How an incremental pull learns what is gone from a FHIR server. A full pull needs none of it."""
+
+    find: Literal["compare", "history", "off"] = Field(
+        default="compare",
+        description="`compare`: by the server's counts, and now and then by all ids. `history`: also by what the "
+        "server's `_history` of a type tells of deletions. `off`: not at all; only `--full` finds them.",
+    )
+    compare_every_days: float = Field(
+        default=7,
+        ge=0,
+        le=366,
+        description="So often all ids and versions of a query are compared with the landing's; 0: in every pull. "
+        "Not for `off`.",
+    )
+
+
 class WriteBack(_Model):
     """Whether and where results may be written."""
 
@@ -370,6 +388,7 @@ class Site(_Model):
         default=None, ge=1024, description="A pull that brings more (unpacked) is ended; what landed stays."
     )
     bulk: Bulk = Bulk()
+    deletes: Deletes = Deletes()
     write_back: WriteBack = WriteBack()
     identity: Identity = Identity()
     fhir_version: Literal["R4", "R4B", "R5"] | None = Field(
@@ -386,6 +405,11 @@ class Site(_Model):
         default=[],
         description="Folders of ConceptMaps (`<map>.json`) of the site's own codes; each adds to the shipped map "
         "of its name, and goes before it.",
+    )
+    on_withdrawal: Literal["exclude", "purge"] = Field(
+        default="exclude",
+        description="What becomes of a subject who denied or withdrew consent: no analysis counts them (`exclude`), or "
+        "landing and run folders forget them as well and no pull brings them again (`purge`).",
     )
     on_difference: Literal["fail", "finding"] = Field(
         default="fail", description="What a difference between the server's count and what landed is."

@@ -115,6 +115,15 @@ class Landing(Protocol):
     def known(self, type_: str, subjects: Iterable[str] | None = None) -> set[str]:
         """Ids of a type that are current (own output included), of these subjects or of all."""
 
+    def versions(self, type_: str, subjects: Iterable[str]) -> dict[str, str]:
+        """Ids of a type that are current for these subjects, as `known`, with their versions."""
+
+    def admits(self, item: Arrival) -> bool:
+        """Whether an arrival may land; nothing of a barred subject may."""
+
+    def barred(self, subjects: Iterable[str]) -> set[str]:
+        """Those of some subjects that may not be pulled."""
+
     def missing_references(self, types: Iterable[str]) -> list[tuple[str, str]]:
         """References to resources of these types that have not landed."""
 

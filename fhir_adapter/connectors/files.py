@@ -310,6 +310,9 @@ def _pull_file(
                 where=name,
                 remedy="Raise it in the site file.",
             )
+        if not landing.admits(item):
+            report.bar(item)
+            continue
         if item.state == "unreadable":
             odd.add(item.id)
         batch.append(item)

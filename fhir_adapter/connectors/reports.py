@@ -93,6 +93,7 @@ class PullReport(msgspec.Struct):
         differences: queries whose count does not agree with what came.
         findings: what deserves a look.
         not_needed: what an export brought of others than the subjects, or of other types, by type; it did not land.
+        barred: what the source still sent of subjects who were taken out for good, by type; it did not land.
         missing: of a pull that ended early, by resource type the number of subjects whose query did not come to
             its end; a type that is not there came whole. Types that are found by reference count as 0.
         complete: False if the pull ended early.
@@ -114,8 +115,13 @@ class PullReport(msgspec.Struct):
     findings: list[PullFinding] = msgspec.field(default_factory=list)
     server: dict[str, str] = msgspec.field(default_factory=dict)
     not_needed: dict[str, int] = msgspec.field(default_factory=dict)
+    barred: dict[str, int] = msgspec.field(default_factory=dict)
     missing: dict[str, int] = msgspec.field(default_factory=dict)
     complete: bool = True
+
+    def bar(self, item: Arrival) -> None:
+        """Counts an arrival that was not admitted to the landing."""
+        self.barred[item.type] = self.barred.get(item.type, 0) + 1
 
     def find(self, code: str, text: str) -> None:
         """Adds a finding, or counts it once more."""

@@ -5,12 +5,13 @@
 A batch of subjects that has been pulled to its end has a checkpoint per subject and query, and is asked only
 for what changed since; a new subject is pulled in full. After each query the server is asked what it has:
 after a full pull that must be what came; after an incremental one what is known, else the batch is pulled in
-full. What a full pull no longer finds is read by its id, and is deleted only if the server says that it is
-gone.
+full. Now and then all ids and versions are compared, because counts may agree by chance. What a full pull no
+longer finds is read by its id, and is deleted only if the server says that it is gone.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import queue
 import threading
@@ -23,7 +24,16 @@ from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Landing, arriv
 from fhir_adapter.connectors.bulk import Export, RefusedError, kick_off_url
 from fhir_adapter.connectors.capability import Capability, read_capability
 from fhir_adapter.connectors.client import URL_LENGTH, Client, search_url
-from fhir_adapter.connectors.plan import CandidateSearch, PullPlan, SubjectQuery, query_hash, read_types
+from fhir_adapter.connectors.deletions import deleted_ids, listed
+from fhir_adapter.connectors.merges import merged_with
+from fhir_adapter.connectors.plan import (
+    SUBJECT_PARAMETER,
+    CandidateSearch,
+    PullPlan,
+    SubjectQuery,
+    query_hash,
+    read_types,
+)
 from fhir_adapter.connectors.reports import Difference, PullReport, Tally
 from fhir_adapter.connectors.scopes import Access
 from fhir_adapter.connectors.searches import Page, Search, Searched, count, pages, since, takes_post
@@ -38,15 +48,21 @@ _IDS_PER_QUERY = 50
 #: Resources that are landed in one transaction, more or less.
 _TOGETHER = 4000
 _DEPTH = 5
+#: Most references of a type that are read one by one in a pull, where a search by id finds nothing.
+_MOST_READS = 1000
 
 
 class _Job(msgspec.Struct, frozen=True):
-    """A search by subject: a batch of them, one type, from a mark or from the beginning ("")."""
+    """A search by subject: a batch of them, one type, from a mark or from the beginning ("").
+
+    `compared` is when all ids were last compared, or "".
+    """
 
     query: SubjectQuery
     subjects: tuple[str, ...]
     name: str
     mark: str = ""
+    compared: str = ""
     exported: Searched | None = None
 
     def search(self, *, marked: bool = True) -> Search:
@@ -64,10 +80,11 @@ class _Job(msgspec.Struct, frozen=True):
 
 
 class _Done(msgspec.Struct, frozen=True):
-    """A search has ended: what it brought, and what the server says there is in all."""
+    """A search has ended: what it brought, what the server says there is in all, and the ids it lists."""
 
     searched: Searched
     total: int | None
+    versions: dict[str, str] | None = None
 
 
 _Event = tuple[_Job, Page | _Done | Exception]
@@ -146,6 +163,8 @@ class _Pull:
         self._tally = Tally()
         self._number = 0
         self._post_asked: bool | None = None
+        self._candidates_found: set[str] | None = None
+        self._reads: dict[str, int] = {}
 
     def run(self) -> PullReport:
         """The whole pull."""
@@ -169,16 +188,30 @@ class _Pull:
         capability = read_capability(self.client)
         self.report.server = capability.software
         self.client.require(tuple(type_ for type_ in read_types(self.plan) if capability.supports(type_)))
-        subjects = self._candidates()
-        self.report.subjects = len(subjects)
-        self.report.missing |= {query.type: len(subjects) for query in self.plan.per_subject}
-        self._by_subject(sorted(subjects), capability)
+        subjects = self._admitted(self._candidates())
+        found: set[str] = set()
+        # Another record of one person may hold what belongs to a candidate; it is known when the Patient has landed.
+        while more := self._admitted(merged_with(self.landing.bodies("Patient"), subjects)) - found:
+            found |= more
+            self._candidates_found = found
+            self.report.subjects = len(found)
+            self.report.missing |= {query.type: len(more) for query in self.plan.per_subject}
+            self._by_subject(sorted(more), capability)
         self._by_reference(capability)
         self.report.missing = {}
+
+    def _admitted(self, subjects: set[str]) -> set[str]:
+        return subjects - self.landing.barred(subjects)
 
     # Landing
 
     def _land(self, items: list[Arrival], checkpoints: Iterable[Checkpoint] = ()) -> None:
+        admitted = [item for item in items if self.landing.admits(item)]
+        if len(admitted) < len(items):
+            for item in items:
+                if not self.landing.admits(item):
+                    self.report.bar(item)
+        items = admitted
         self._tally.add(items)
         self._number += len(items)
         if self._number > self.site.max_resources:
@@ -338,7 +371,22 @@ class _Pull:
                 continue
             fitting = SubjectQuery(query.type, capability.parameter(query))
             jobs += self._jobs(fitting, subjects)
+        if self.site.deletes.find == "history":
+            self._deleted(jobs)
         self._work(self._exported(jobs, len(subjects), capability))
+
+    def _deleted(self, jobs: list[_Job]) -> None:
+        """Reads what the server's history says was deleted since the marks of some searches."""
+        for type_ in sorted({job.query.type for job in jobs if job.mark}):
+            mark = min(job.mark for job in jobs if job.mark and job.query.type == type_)
+            ids = deleted_ids(self.client, type_, since(mark).removeprefix("ge"), self._stop.is_set)
+            if ids is None:
+                self.report.find(
+                    "history-not-supported",
+                    f"the history of {type_} cannot be read; counts and ids were compared",
+                )
+            else:
+                self._settle_lost(type_, ids & self.landing.known(type_), sought=False)
 
     # Types by subject, exported
 
@@ -414,12 +462,12 @@ class _Pull:
     def _jobs(self, query: SubjectQuery, subjects: list[str]) -> Iterator[_Job]:
         name = query_hash(self.client.base, query)
         fresh: list[str] = []
-        marked: list[tuple[str, str]] = []
+        marked: list[tuple[str, str, str]] = []
         for subject in subjects:
             value = None if self.full else self.landing.checkpoint(f"{subject}|{name}")
             mark = str(value.get("since") or "") if value else ""
-            if mark:
-                marked.append((mark, subject))
+            if value and mark:
+                marked.append((mark, subject, str(value.get("compared") or "")))
             else:
                 fresh.append(subject)
         for batch in _chunks(fresh, self.site.subjects_per_query):
@@ -428,7 +476,13 @@ class _Pull:
         for start in range(0, len(marked), self.site.subjects_per_query):
             part = marked[start : start + self.site.subjects_per_query]
             yield from self._short_enough(
-                _Job(query, tuple(subject for _, subject in part), name, part[0][0])
+                _Job(
+                    query,
+                    tuple(subject for _, subject, _ in part),
+                    name,
+                    part[0][0],
+                    min(compared for _, _, compared in part),
+                )
             )
 
     def _fits(self, search: Search) -> bool:
@@ -510,7 +564,7 @@ class _Pull:
             if job.exported is not None:
                 total = count(self.client, job.search(marked=False))
                 if job.mark or total is None or total == len(job.exported.matched):
-                    self._put((job, _Done(job.exported, total)))
+                    self._put((job, _Done(job.exported, total, self._versions(job, job.exported.started))))
                     return
                 # Written meanwhile, or not exported: searched.
                 job = msgspec.structs.replace(job, exported=None)
@@ -529,10 +583,41 @@ class _Pull:
                     total = searched.total
                 # Something may be written meanwhile: a full pull that does not agree is made again.
                 if job.mark or total is None or total == len(searched.matched) or attempt == 3:
-                    self._put((job, _Done(searched, total)))
+                    self._put((job, _Done(searched, total, self._versions(job, searched.started))))
                     return
         except Exception as error:  # noqa: BLE001 - handed to the landing thread, which raises it
             self._put((job, error))
+
+    def _versions(self, job: _Job, now: str) -> dict[str, str] | None:
+        """All ids of a marked search with their versions, if it is time to compare them; None if it is not."""
+        if not job.mark or not self._compares(job, now):
+            return None
+        # A server that does not list ids is asked for everything: that is a comparison too.
+        return listed(self.client, job.search(marked=False), self._stop.is_set) or {}
+
+    def _compares(self, job: _Job, now: str) -> bool:
+        deletes = self.site.deletes
+        if deletes.find == "off":
+            return False
+        if not job.compared or not now:
+            return True
+        age = dt.datetime.fromisoformat(now) - dt.datetime.fromisoformat(job.compared)
+        return age >= dt.timedelta(days=deletes.compare_every_days)
+
+    def _agrees(self, job: _Job, done: _Done) -> bool:
+        """Whether what is known of a marked search is what the server has, by its count and its list of ids."""
+        known = self.landing.versions(job.query.type, job.subjects)
+        if done.total is not None and done.total != len(known):
+            if self.site.deletes.find != "off" or done.total > len(known):
+                return False
+            self.report.find(
+                "fewer-than-known", f"the server has fewer {job.query.type} than are known; `deletes` is off"
+            )
+        if done.versions is None:
+            return True
+        return known.keys() == done.versions.keys() and all(
+            not version or not known[id_] or known[id_] == version for id_, version in done.versions.items()
+        )
 
     def _finish(self, job: _Job, done: _Done) -> _Job | None:
         """Closes a search: reconciles, settles what was lost, marks; returns a job that is to follow."""
@@ -544,8 +629,7 @@ class _Pull:
         if done.searched.shrunk:
             self._shrunk(type_)
         if job.mark:
-            known = self.landing.known(type_, job.subjects)
-            if done.total is not None and done.total != len(known):
+            if not self._agrees(job, done):
                 # Something was deleted, or a change has slipped through: only the whole tells.
                 return msgspec.structs.replace(job, mark="", exported=None)
             self.report.skipped += len(job.subjects)
@@ -555,29 +639,52 @@ class _Pull:
             self._differs(type_, done.total, len(done.searched.matched), len(job.subjects))
             return None  # without a checkpoint: the next pull asks for everything again
         else:
-            self._settle_lost(type_, self.landing.known(type_, job.subjects) - done.searched.matched)
+            lost = self.landing.known(type_, job.subjects) - done.searched.matched
+            self._settle_lost(type_, lost, job.subjects)
         self.report.missing[type_] -= len(job.subjects)
         if self.report.missing[type_] <= 0:
             del self.report.missing[type_]
         if done.searched.started:
-            value = {"since": done.searched.started}
+            whole = not job.mark or done.versions is not None
+            value = {
+                "since": done.searched.started,
+                "compared": done.searched.started if whole else job.compared,
+            }
             self._land([], [Checkpoint(job.key(subject), value) for subject in job.subjects])
         return None
 
     def _shrunk(self, type_: str) -> None:
         self.report.find("page-too-large", f"pages of {type_} failed and were asked for in smaller ones")
 
-    def _settle_lost(self, type_: str, ids: Iterable[str]) -> None:
-        """Reads by id what a search no longer finds: gone is deleted, there is landed as it is now."""
+    def _settle_lost(
+        self, type_: str, ids: Iterable[str], subjects: tuple[str, ...] = (), *, sought: bool = True
+    ) -> None:
+        """Reads by id what a search no longer finds: gone is deleted, there is landed as it is now.
+
+        Args:
+            type_: resource type.
+            ids: of what is known.
+            subjects: whom the search was for.
+            sought: whether a search should have found them.
+        """
         for id_ in sorted(ids):
             answer = self.client.get(f"{self.client.base}/{type_}/{id_}")
             if answer.status in {404, 410}:
                 self._land([gone(type_, id_)])
             elif answer.status == 200:
-                self._land([arrival(answer.body, origin=f"{type_}/[id]", base=self.client.base)])
-                self.report.find(
-                    "not-found-by-search", f"a {type_} that no search found any longer was read by id"
-                )
+                item = arrival(answer.body, origin=f"{type_}/[id]", base=self.client.base)
+                candidates = self._candidates_found
+                theirs = type_ in SUBJECT_PARAMETER and item.subject is not None
+                if theirs and candidates is not None and item.subject not in candidates:
+                    # Of a person who is not ours it is none of our business what it says now.
+                    self._land([gone(type_, id_)])
+                    self.report.find("moved-away", f"a {type_} now belongs to a patient outside of the study")
+                    continue
+                self._land([item])
+                if sought and (not subjects or item.subject in subjects):
+                    self.report.find(
+                        "not-found-by-search", f"a {type_} that no search found any longer was read by id"
+                    )
             else:
                 raise self.client.unexpected(answer)
 
@@ -612,7 +719,15 @@ class _Pull:
             self._notes(page)
             self._land(page.items)
         # A page may come short, and a search by id has no count to tell: what it does not find is read by its id.
-        self._settle_lost(type_, set(ids) - searched.matched)
+        lost = set(ids) - searched.matched
+        known = self.landing.known(type_) & lost
+        self._settle_lost(type_, known)
+        # Where references lead nowhere by the thousand,
+        # reading each of them in every pull would cost more than it finds.
+        left = max(0, _MOST_READS - self._reads.get(type_, 0))
+        new = sorted(lost - known)[:left]
+        self._reads[type_] = self._reads.get(type_, 0) + len(new)
+        self._settle_lost(type_, new)
 
 
 class _IdentifiedSubject(_ResearchSubject):

@@ -2,8 +2,9 @@
 
     state/<site>/
       landing.lock            held by the one run that may write
-      index.sqlite            type, id, version, sequence, place, subject, state, hash; checkpoints;
-      references segments/000001.ndjson  resources, one per line, append-only
+      index.sqlite            type, id, version, sequence, place, subject, state, hash; checkpoints; references
+      segments/000001.ndjson  resources, one per line, append-only
+      barred.json             keyed hashes of the subjects who may not land again
 
 Segments are written and synced first; then the index rows and checkpoints follow in one transaction. A run
 that is killed leaves at most a tail that the index does not know, which is cut when the landing is opened
@@ -27,6 +28,7 @@ from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Outcome, gone
 from fhir_adapter.errors import LandingError, RunLocked
 from fhir_adapter.landing import checkpoints, segments
 from fhir_adapter.landing import purge as purging
+from fhir_adapter.landing.bars import BarList
 from fhir_adapter.landing.batch import Batch
 from fhir_adapter.landing.index import REMEDY, connect, last_sequence
 from fhir_adapter.landing.purge import Purged
@@ -96,6 +98,7 @@ class Landing:
     ) -> None:
         self.folder = folder
         self.lock = lock
+        self.bars = BarList(folder)
         self._connection = connection
         self._writer = writer
 
@@ -323,6 +326,44 @@ class Landing:
             row[0]
             for subject in subjects
             for row in self._connection.execute(f"{sql} AND subject = ?", (type_, subject))
+        }
+
+    def versions(self, type_: str, subjects: Iterable[str]) -> dict[str, str]:
+        """Ids of a type that are current for these subjects, own output included, with `meta.versionId` or ""."""
+        sql = (
+            "SELECT id, version FROM landed WHERE type = ? AND subject = ? AND kind IN (0, 2) "
+            "AND superseded_by IS NULL"
+        )
+        return {
+            id_: version
+            for subject in subjects
+            for id_, version in self._connection.execute(sql, (type_, subject))
+        }
+
+    # Who may land
+
+    def admits(self, item: Arrival) -> bool:
+        """Whether an arrival may land: nothing that is about a barred subject, or that cannot be read and names one."""
+        if not len(self.bars):
+            return True
+        named = purging.named_patients(item.body) if item.state == "unreadable" else {item.subject}
+        return not any(self.bars.holds(subject) for subject in named)
+
+    def barred(self, subjects: Iterable[str]) -> set[str]:
+        """Those of some subjects who are barred."""
+        return {subject for subject in subjects if self.bars.holds(subject)}
+
+    def linked_to_barred(self) -> set[str]:
+        """Patients with a link to a barred one: another record of someone who was taken out."""
+        if not len(self.bars):
+            return set()
+        return {
+            f"Patient/{item.id}"
+            for item in self.current(types=["Patient"])
+            if any(
+                self.bars.holds(other)
+                for other in purging.linked_patients([item.body], [f"Patient/{item.id}"])
+            )
         }
 
     def missing_references(self, types: Iterable[str]) -> list[tuple[str, str]]:
