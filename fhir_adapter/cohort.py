@@ -1,7 +1,7 @@
 """The cohort: candidates, treated, ordered exclusions, analysed, and the analysis sets among them.
 
-The steps make the flow diagram of STROBE (item 13, von Elm et al. 2007). A subject counts at the first
-exclusion that holds; who is treated and has no exclusion is analysed.
+The steps make the flow diagram of STROBE (item 13, von Elm et al. 2007). Who denied or withdrew consent leaves
+first. A subject counts at the first exclusion that holds; who is treated and has no exclusion is analysed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class FlowStep:
     """One step of the flow.
 
     Attributes:
-        id: `candidates`, `treated`, `excluded.<exclusion>`, `analysed`.
+        id: `candidates`, `excluded.consent` (if there is one), `treated`, `excluded.<exclusion>`, `analysed`.
         label: as the study file names it.
         n_subjects: number of subjects.
         usubjids: the subjects, sorted.
@@ -101,12 +101,11 @@ def flow_steps(adsl: pd.DataFrame, cohort: Cohort) -> list[FlowStep]:
         subjects = tuple(sorted(adsl.loc[inside, "USUBJID"]))
         return FlowStep(id_, label, len(subjects), subjects)
 
-    steps = [
-        step("candidates", "Candidates", pd.Series(True, index=adsl.index)),
-        step("treated", cohort.treated_label, adsl["TRTSDT"].notna()),
-    ]
-    if adsl["EXCLID"].eq(CONSENT).any():
-        steps.append(step(f"excluded.{CONSENT}", "Consent denied or withdrawn", adsl["EXCLID"].eq(CONSENT)))
+    refused = adsl["EXCLID"].eq(CONSENT)
+    steps = [step("candidates", "Candidates", pd.Series(True, index=adsl.index))]
+    if refused.any():
+        steps.append(step(f"excluded.{CONSENT}", "Consent denied or withdrawn", refused))
+    steps.append(step("treated", cohort.treated_label, adsl["TRTSDT"].notna() & ~refused))
     steps += [
         step(f"excluded.{item.id}", item.label, adsl["EXCLID"].eq(item.id)) for item in cohort.exclusions
     ]

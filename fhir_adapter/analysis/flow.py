@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fhir_adapter.analysis.selection import Analysis, equals, slug
 from fhir_adapter.cohort import CONSENT
-from fhir_adapter.conditions import Comparison, Condition
+from fhir_adapter.conditions import AllOf, Comparison, Condition, NotOf
 from fhir_adapter.results import Cell, Display, Row
 
 __all__ = ["flow"]
@@ -16,23 +16,27 @@ __all__ = ["flow"]
 def flow(analysis: Analysis) -> None:
     """Adds the flow's counts and its table, and the sizes of the analysis sets."""
     cohort = analysis.study.cohort
+    treated: Condition = Comparison(variable="TRTSDT", op="not_null")
+    refusals = bool(analysis.population("all")["EXCLID"].eq(CONSENT).any())
+    if refusals:
+        treated = AllOf(all=[treated, NotOf(not_=equals("EXCLID", CONSENT))])
     steps: list[tuple[str, str, Condition | None, int]] = [
         ("candidates", "Candidates", None, 0),
-        ("treated", cohort.treated_label, Comparison(variable="TRTSDT", op="not_null"), 0),
+        ("treated", cohort.treated_label, treated, 0),
     ]
     steps += [
         (f"excluded.{slug(item.id)}", f"Excluded: {item.label}", equals("EXCLID", item.id), 1)
         for item in cohort.exclusions
     ]
-    if analysis.population("all")["EXCLID"].eq(CONSENT).any():
-        # Before every other exclusion: nobody is studied against their will.
+    if refusals:
+        # Before everything else: nobody is studied against their will, and nothing more is known of them.
         refused = (
             f"excluded.{CONSENT}",
             "Excluded: consent denied or withdrawn",
             equals("EXCLID", CONSENT),
             1,
         )
-        steps.insert(2, refused)
+        steps.insert(1, refused)
     steps.append(("analysed", cohort.analysed_label, equals("ANALFL", "Y"), 0))
     rows = [
         Row(

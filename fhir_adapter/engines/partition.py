@@ -22,6 +22,7 @@ from fhir_adapter.accounting import QUARANTINED, Disposition, Finding
 from fhir_adapter.datasets import metadata
 from fhir_adapter.mapping.catalogue import compiled_view, view_names
 from fhir_adapter.mapping.domains.characteristics import characteristics
+from fhir_adapter.mapping.domains.consent import leave_out_refused
 from fhir_adapter.mapping.domains.context import Context, RawResource, Row
 from fhir_adapter.mapping.domains.demographics import demographics
 from fhir_adapter.mapping.domains.events import adverse_events
@@ -357,6 +358,7 @@ def map_partition(resources: Iterable[RawResource], shared: Iterable[RawResource
     responses(context)
     exposure(context)
     adverse_events(context)
+    leave_out_refused(context)
     _number(context.rows)
     for number, (outcome, reason, path) in said.items():
         if outcome == "quarantined" and not any(
