@@ -39,11 +39,13 @@ from fhir_adapter.errors import (
 from fhir_adapter.export import render_definition, study_tables
 from fhir_adapter.landing import Landed, Landing, LeftOut
 from fhir_adapter.mapping.catalogue import shipped_views, view_names
+from fhir_adapter.mapping.domains.consent import REFUSED
 from fhir_adapter.mapping.release import Release, release_of_version
-from fhir_adapter.mapping.stage import map_resources
+from fhir_adapter.mapping.stage import Mapped, map_resources
 from fhir_adapter.mapping.views import load_view
+from fhir_adapter.purge import forget_withdrawn
 from fhir_adapter.results import Results, read_results
-from fhir_adapter.rundir import RunDir, private_dir, site_lock, write_atomic, write_json
+from fhir_adapter.rundir import RunDir, private_dir, read_json, site_lock, write_atomic, write_json
 from fhir_adapter.runlog import RunLog
 from fhir_adapter.site import Site, load_site
 from fhir_adapter.study import Study, load_study
@@ -200,22 +202,22 @@ class Run:
 
     def map(self) -> None:
         """Map: views and concept maps turn resources into SDTM-like rows; every resource gets its disposition."""
-        with self._stage("map") as counts, self._landing() as landing:
+        with self._stage("map") as counts:
             sequence = self.manifest.get("landing_sequence")
             if sequence is None:
                 raise RunDirError("nothing was pulled into this run yet", remedy="Run `pull` first.")
-            resources = list(landing.current(sequence))
-            mapped = map_resources(
-                resources,
-                self.study,
-                key=identity_key(self.site),
-                concept_dirs=self.site.concept_dirs,
-                release=self._release(),
-            )
+            resources, mapped = self._mapped(sequence)
+            if self.site.on_withdrawal == "purge":
+                found = self._forget_withdrawn(mapped)
+                if found:
+                    counts["purged"] = len(found)
+                    resources, mapped = self._mapped(sequence)
+                    mapped.findings.extend(found)
             self.manifest["concept_maps"] = _own_maps(self.site)
-            landed = landing.counts(sequence)
-            aside = [_set_aside(item) for item in landing.left_out(sequence)]
-            broken = {(item.type, item.id): item.body for item in landing.unreadable(sequence)}
+            with self._landing() as landing:
+                landed = landing.counts(sequence)
+                aside = [_set_aside(item) for item in landing.left_out(sequence)]
+                broken = {(item.type, item.id): item.body for item in landing.unreadable(sequence)}
             dispositions = [*mapped.dispositions, *aside]
             bodies = {(item.type, item.id): item.body for item in resources} | broken
             for name, frame in mapped.datasets.items():
@@ -233,6 +235,46 @@ class Run:
             counts.update({str(key): int(value) for key, value in sorted(outcomes.items())})
             counts["findings"] = len(mapped.findings)
             check_sums(wire, disposed)
+
+    def _mapped(self, sequence: int) -> tuple[list[Landed], Mapped]:
+        """What the run sees of the landing, and what the mapping makes of it."""
+        with self._landing() as landing:
+            resources = list(landing.current(sequence))
+        return resources, map_resources(
+            resources,
+            self.study,
+            key=identity_key(self.site),
+            concept_dirs=self.site.concept_dirs,
+            release=self._release(),
+        )
+
+    def _forget_withdrawn(self, mapped: Mapped) -> list[Finding]:
+        """Purges and bars who denied or withdrew consent, and other records of who did before; findings say so."""
+        dm = mapped.datasets["DM"]
+        refused = set(dm.loc[dm["CONSENT"].isin(REFUSED), "USUBJID"])
+        leaving = set(mapped.subjects.loc[mapped.subjects["USUBJID"].isin(refused), "PATKEY"])
+        with self._landing() as landing:
+            leaving |= landing.linked_to_barred()
+        if not leaving:
+            return []
+        done = forget_withdrawn(self.site, self.folder.path.parent.parent, leaving, self.folder)
+        self.save()  # the purge has written the manifest of every folder that held them, this one's too
+        findings = [
+            Finding(
+                code="withdrawn-purged",
+                text="subjects who denied or withdrew consent were taken out of landing and run folders and barred",
+                detail=str(done.landing.subjects),
+            )
+        ]
+        if done.standing and self.settings.write != "yes":
+            findings.append(
+                Finding(
+                    code="withdrawn-results-stand",
+                    text="results with a subject who withdrew stand on the server: write back anew, or retract them",
+                    detail=str(done.standing),
+                )
+            )
+        return findings
 
     def _release(self) -> Release | None:
         """The FHIR release of the source: by the site file, else by the server; files tell by themselves."""
@@ -351,6 +393,8 @@ class Run:
 
     def _outputs(self) -> list[dict[str, Any]]:
         sdtm = self.datasets(_SDTM)
+        refused = set(sdtm["DM"].loc[sdtm["DM"]["CONSENT"].isin(REFUSED), "USUBJID"])
+        sdtm = {name: frame[~frame["USUBJID"].isin(refused)] for name, frame in sdtm.items()}
         try:
             report = self.folder.report.read_bytes()
         except OSError as error:
@@ -383,7 +427,10 @@ class Run:
         """Deletes from the server what this study and site wrote."""
         if self.site.write_back.policy != "allowed":
             raise WriteBackRefused("the site file does not allow writing back", where="write_back.policy")
-        keys = [f"{item['resourceType']}/{item['id']}" for item in self._outputs()]
+        if self.folder.writeback.exists():
+            keys = list(read_json(self.folder.writeback)["actions"])
+        else:
+            keys = [f"{item['resourceType']}/{item['id']}" for item in self._outputs()]
         with WriteClient(self.site, _write_url(self.site)) as client:
             outcome = retract(client, keys)
         write_json(self.folder.path / "retraction.json", outcome)

@@ -4,6 +4,8 @@ In a run folder the tables and datasets lose the rows of the subjects, the quara
 entries. What was made of many subjects at once (results, report, figures, exports, the transaction that was
 written back) shows single subjects too and can be made anew, so it goes as a whole: run `map`, `derive`,
 `analyse` and `report` again. Run folders come before the landing, so that a purge which is killed can be repeated.
+
+Of a run whose results stand on a server their identities stay, so that they can still be retracted.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pandas as pd
@@ -20,15 +23,28 @@ import pyarrow.parquet as pq
 from fhir_adapter.datasets import write_dataset
 from fhir_adapter.errors import LandingError, RunDirError, UsageError, WriteBackRefused
 from fhir_adapter.landing import Landing, Purged
+from fhir_adapter.landing.bars import BARRED, BarList
 from fhir_adapter.landing.purge import named_patients
+from fhir_adapter.mapping.domains.consent import REFUSED
 from fhir_adapter.rundir import RunDir, private_dir, read_json, site_lock, write_atomic, write_json
 from fhir_adapter.site import Site
 
-__all__ = ["PurgeReport", "purge_all", "purge_run", "purge_subjects", "subject_keys", "withdrawn"]
+__all__ = [
+    "PurgeReport",
+    "forget_withdrawn",
+    "purge_all",
+    "purge_run",
+    "purge_subjects",
+    "readmit",
+    "subject_keys",
+    "withdrawn",
+]
 
+# Files, and the folder of the study's own views and maps, which hold nothing of a subject.
 _KEPT = frozenset(
-    {"manifest.json", "accounting.json", "study.yaml", "site.yaml", "run.log.jsonl", "findings.json"}
-)
+    {"manifest.json", "accounting.json", "study.yaml", "site.yaml", "run.log.jsonl", "findings.json", "study",
+     "retraction.json"}
+)  # fmt: skip
 
 
 class PurgeReport(msgspec.Struct):
@@ -40,6 +56,8 @@ class PurgeReport(msgspec.Struct):
         rows: rows that left tables and datasets of those.
         quarantined: entries that left their quarantines.
         files: other files that were removed from them.
+        barred: subjects who were not barred before and will not be pulled again.
+        standing: run folders whose results, with one of the subjects, stand on a server.
     """
 
     landing: Purged
@@ -47,6 +65,8 @@ class PurgeReport(msgspec.Struct):
     rows: int = 0
     quarantined: int = 0
     files: int = 0
+    barred: int = 0
+    standing: int = 0
 
 
 def subject_keys(lines: Iterable[str]) -> set[str]:
@@ -80,18 +100,21 @@ def withdrawn(run: Path) -> set[str]:
     """
     folder = RunDir.open(run, needs=["datasets/dm.parquet", "tables/subjects.parquet"])
     dm = _read(folder.datasets / "dm.parquet")
-    refused = set(dm.loc[dm["CONSENT"].isin(["deny", "withdrawn"]), "USUBJID"])
+    refused = set(dm.loc[dm["CONSENT"].isin(REFUSED), "USUBJID"])
     subjects = _read(folder.tables / "subjects.parquet")
     return set(subjects.loc[subjects["USUBJID"].isin(refused), "PATKEY"])
 
 
-def purge_subjects(site: Site, out: Path | None, subjects: Iterable[str]) -> PurgeReport:
+def purge_subjects(
+    site: Site, out: Path | None, subjects: Iterable[str], *, bar: bool = False
+) -> PurgeReport:
     """Takes subjects out of the landing of a site and of the folders of its runs, and proves it.
 
     Args:
         site: the site.
         out: folder of all runs; None if there is none.
         subjects: keys (`Patient/<id>`); every Patient that is linked to one of them goes too.
+        bar: whether they are barred, so that no pull brings them again.
 
     Returns:
         What was taken out.
@@ -106,24 +129,80 @@ def purge_subjects(site: Site, out: Path | None, subjects: Iterable[str]) -> Pur
         raise LandingError("there is no landing here", where=site.id)
     with site_lock(site.landing_dir), Landing.open(site.landing_dir) as landing:
         persons, keys = landing.keys_of(subjects)
-        report = PurgeReport(Purged())
-        runs = [run for run in _runs(site, out) if _holds(run, persons, keys)]
-        for run in runs:
-            _check_retracted(run)
-        for run in runs:
-            rows, quarantined, files = purge_run(run, persons, keys)
-            report.runs += 1
-            report.rows += rows
-            report.quarantined += quarantined
-            report.files += files
-            if _holds(run, persons, keys):
-                raise RunDirError("the run folder still holds a purged subject", where=run.id)
-        report.landing = landing.purge(persons)
+        runs = _runs(site, out)
+        holding = [run for run in runs if _holds(run, persons, keys)]
+        for run in holding:
+            if _stands(run, runs):
+                raise WriteBackRefused(
+                    "what was written of this run still stands on the server; nothing was purged",
+                    where=run.id,
+                    remedy="Run `fhir-adapter retract` on it first.",
+                )
+        return _purge(landing, holding, persons, keys, bar=bar)
+
+
+def forget_withdrawn(
+    site: Site, out: Path, subjects: Iterable[str], run: RunDir | None = None
+) -> PurgeReport:
+    """Takes subjects who withdrew out of landing and run folders, and bars them; for a run that holds the lock.
+
+    Nothing stops it: results that stand on a server are counted (`standing`), and can still be retracted.
+
+    Args:
+        site: the site.
+        out: folder of all runs.
+        subjects: keys (`Patient/<id>`); every Patient that is linked to one of them goes too.
+        run: the run that asks; its results are about to be made anew, so they do not count as standing.
+
+    Returns:
+        What was taken out.
+
+    Raises:
+        LandingError: something is left.
+        RunDirError: a run folder cannot be read, or something is left.
+    """
+    with Landing.open(site.landing_dir) as landing:
+        persons, keys = landing.keys_of(subjects)
+        runs = _runs(site, out)
+        holding = [one for one in runs if _holds(one, persons, keys)]
+        standing = [one for one in holding if _stands(one, runs) and (run is None or one.path != run.path)]
+        report = _purge(landing, holding, persons, keys, bar=True)
+    report.standing = len(standing)
+    return report
+
+
+def readmit(site: Site, subjects: Iterable[str]) -> int:
+    """Takes subjects off the bar list, so that the next pull brings them; gives how many were on it.
+
+    Raises:
+        RunLocked: a run is under way.
+    """
+    with site_lock(site.landing_dir):
+        return BarList(site.landing_dir).remove(subjects)
+
+
+def _purge(
+    landing: Landing, runs: Iterable[RunDir], persons: set[str], keys: set[tuple[str, str]], *, bar: bool
+) -> PurgeReport:
+    report = PurgeReport(Purged())
+    if bar:  # first: a purge that is killed is repeated, and until then nothing of them lands
+        report.barred = landing.bars.add(persons)
+    for run in runs:
+        rows, quarantined, files = purge_run(run, persons, keys)
+        report.runs += 1
+        report.rows += rows
+        report.quarantined += quarantined
+        report.files += files
+        if _holds(run, persons, keys):
+            raise RunDirError("the run folder still holds a purged subject", where=run.id)
+    report.landing = landing.purge(persons)
     return report
 
 
 def purge_all(site: Site) -> int:
     """Removes the whole landing of a site; its run folders stay, and can no longer be mapped anew.
+
+    The bar list stays too: it holds no id, and without it subjects who withdrew would come back.
 
     Returns:
         Number of files that were removed.
@@ -137,14 +216,22 @@ def purge_all(site: Site) -> int:
         return 0
     with site_lock(folder):
         # Not by opening it: a damaged landing is purged too. The lock of the runs is held.
-        files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
+        files = _landing_files(folder)
         shutil.rmtree(folder / "segments", ignore_errors=True)
         for path in files:
             path.unlink(missing_ok=True)
-        left = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
+        left = _landing_files(folder)
     if left:
         raise LandingError(f"{len(left)} files of the landing could not be removed", where=site.id)
     return len(files)
+
+
+def _landing_files(folder: Path) -> list[Path]:
+    return [
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".lock" and path.name != BARRED
+    ]
 
 
 def purge_run(run: RunDir, persons: set[str], keys: set[tuple[str, str]]) -> tuple[int, int, int]:
@@ -170,11 +257,14 @@ def purge_run(run: RunDir, persons: set[str], keys: set[tuple[str, str]]) -> tup
             write_dataset(path.parent, path.stem, frame[~doomed])
     quarantined = _purge_quarantine(run, persons, keys)
     _purge_findings(run, persons, usubjids, keys)
+    written = _written(run)
     for path in sorted(run.path.rglob("*")):
         inner = path.relative_to(run.path)
         if path.is_file() and inner.parts[0] not in {"tables", "datasets", "quarantine", *_KEPT}:
             path.unlink()
             files += 1
+    if written is not None:
+        write_json(run.writeback, written)
     manifest = read_json(run.manifest)
     for stage in ("derive", "analyse", "report", "write-back"):
         manifest["stages"].pop(stage, None)
@@ -271,12 +361,22 @@ def _holds(run: RunDir, persons: set[str], keys: set[tuple[str, str]]) -> bool:
     )
 
 
-def _check_retracted(run: RunDir) -> None:
+def _written(run: RunDir) -> dict[str, Any] | None:
+    """Identities and versions of what a run has on a server, without their content; None if it has nothing there."""
     if not run.writeback.exists() or (run.path / "retraction.json").exists():
-        return
-    if read_json(run.writeback).get("mode") == "yes":
-        raise WriteBackRefused(
-            "what was written of this run still stands on the server; nothing was purged",
-            where=run.id,
-            remedy="Run `fhir-adapter retract` on it first.",
-        )
+        return None
+    found = read_json(run.writeback)
+    if found.get("mode") != "yes":
+        return None
+    return {name: found[name] for name in ("mode", "actions", "readBack") if name in found}
+
+
+def _stands(run: RunDir, runs: Iterable[RunDir]) -> bool:
+    """Whether a run's results stand on a server: written, not retracted, not replaced by a later run's."""
+    written = _written(run)
+    if written is None:
+        return False
+    later = [one for one in runs if one.path.parent == run.path.parent and one.id > run.id]
+    return not any(
+        set(written["actions"]) <= set((_written(one) or {"actions": {}})["actions"]) for one in later
+    )

@@ -10,7 +10,7 @@ import typer
 
 from fhir_adapter.cli.options import Json, Out, Site
 from fhir_adapter.errors import UsageError
-from fhir_adapter.purge import purge_all, purge_subjects, subject_keys, withdrawn
+from fhir_adapter.purge import purge_all, purge_subjects, readmit, subject_keys, withdrawn
 from fhir_adapter.site import load_site
 
 __all__ = ["purge"]
@@ -29,18 +29,33 @@ def purge(
         typer.Option("--withdrawn", metavar="RUN", help="Those who denied or withdrew consent by this run."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="The whole landing of the site.")] = False,
+    readmitted: Annotated[
+        typer.FileText | None,
+        typer.Option("--readmit", metavar="FILE|-", help="Take these off the list of barred subjects again."),
+    ] = None,
+    bar: Annotated[
+        bool, typer.Option("--bar", help="Bar the subjects as well: no later pull brings them again.")
+    ] = False,
     out: Out = Path("runs"),
     as_json: Json = False,
 ) -> None:
     """Take subjects out of the landing of a site and of its run folders, and look whether anything is left."""
-    if (subjects is not None) + (withdrawn_in is not None) + everything != 1:
-        raise UsageError("one of --subjects, --withdrawn and --all is needed", where="purge")
+    if (subjects is not None) + (withdrawn_in is not None) + everything + (readmitted is not None) != 1:
+        raise UsageError("one of --subjects, --withdrawn, --all and --readmit is needed", where="purge")
+    if bar and subjects is None and withdrawn_in is None:
+        raise UsageError("--bar goes with --subjects or --withdrawn", where="purge")
     where = load_site(site)
+    if readmitted is not None:
+        admitted = readmit(where, subject_keys(readmitted))
+        typer.echo(
+            msgspec.json.encode({"readmitted": admitted}) if as_json else f"{admitted:>10}  readmitted"
+        )
+        return
     if everything:
         numbers: dict[str, object] = {"files": purge_all(where)}
     else:
         found = subject_keys(subjects) if subjects is not None else withdrawn(withdrawn_in or Path())
-        report = msgspec.to_builtins(purge_subjects(where, out, found))
+        report = msgspec.to_builtins(purge_subjects(where, out, found, bar=bar))
         landing = {f"landing.{name}": number for name, number in report.pop("landing").items()}
         numbers = landing | report
     if as_json:

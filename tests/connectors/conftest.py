@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pandas as pd
 import pytest
@@ -47,6 +48,7 @@ class StubFhir:
         self.now = NOW
         self.resources: dict[tuple[str, str], dict[str, Any]] = {}
         self.deleted: set[tuple[str, str]] = set()
+        self.history: list[tuple[dt.datetime, str, str, str]] = []
         self.requests: list[Request] = []
         self.types: list[str] = []
         self.before: Callable[[Request], Response | None] = lambda request: None
@@ -56,6 +58,7 @@ class StubFhir:
     def put(self, type_: str, id_: str, **content: Any) -> None:
         """Writes a resource, with its next version and the server's time."""
         before = self.resources.get((type_, id_))
+        self.history.append((self.now, "PUT", type_, id_))
         version = int(before["meta"]["versionId"]) + 1 if before else 1
         meta = {**content.pop("meta", {}), "versionId": str(version), "lastUpdated": self.now.isoformat()}
         self.resources[(type_, id_)] = {"resourceType": type_, "id": id_, "meta": meta, **content}
@@ -64,6 +67,7 @@ class StubFhir:
         """Deletes a resource."""
         del self.resources[(type_, id_)]
         self.deleted.add((type_, id_))
+        self.history.append((self.now, "DELETE", type_, id_))
 
     def enrol(self, *patients: str) -> None:
         """Writes patients who take part in study S1, each with one Observation."""
@@ -102,11 +106,34 @@ class StubFhir:
                     "rest": [{"resource": [{"type": type_} for type_ in self.types]}],
                 }
             )
+        if parts[1:] == ["_history"]:
+            return self.type_history(request, parts[0])
         if len(parts) == 2:
             found = self.resources.get((parts[0], parts[1]))
             gone = 410 if (parts[0], parts[1]) in self.deleted else 404
             return fhir(found) if found else fhir({"resourceType": "OperationOutcome"}, gone)
         return self.search(request, parts[0])
+
+    def type_history(self, request: Request, type_: str) -> Response:
+        """Answers the history of a type, newest first, in pages of `_count`."""
+        edge = dt.datetime.fromisoformat(request.args["_since"])
+        found = [
+            {
+                "fullUrl": f"{self.base}/{type_}/{id_}",
+                "request": {"method": method, "url": f"{type_}/{id_}"},
+                **({"resource": self.resources[type_, id_]} if (type_, id_) in self.resources else {}),
+            }
+            for time, method, kind, id_ in reversed(self.history)
+            if kind == type_ and time >= edge
+        ]
+        size, start = int(request.args["_count"]), int(request.args.get("start", 0))
+        links = []
+        if start + size < len(found):
+            query = urlencode({**request.args, "start": start + size})
+            links.append({"relation": "next", "url": f"{self.base}/{type_}/_history?{query}"})
+        return fhir(
+            {"resourceType": "Bundle", "type": "history", "link": links, "entry": found[start : start + size]}
+        )
 
     def search(self, request: Request, type_: str) -> Response:
         """Answers a search, in pages of `_count`."""
@@ -115,6 +142,12 @@ class StubFhir:
             return fhir(
                 {"resourceType": "Bundle", "type": "searchset", "total": self.counts(type_, len(found))}
             )
+        if "_elements" in request.args:
+            found = [
+                {name: item[name] for name in ("resourceType", "id", "meta")}
+                | ({"subject": item["subject"]} if "subject" in item else {})
+                for item in found
+            ]
         size, start = int(request.args["_count"]), int(request.args.get("start", 0))
         links = [{"relation": "self", "url": request.url}]
         if start + size < len(found):
