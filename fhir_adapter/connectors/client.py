@@ -245,8 +245,8 @@ class Client:
             anonymous: leave the credential out (a file of `$export` that needs no access token).
 
         Returns:
-            The answer, with a status of 200, or one that the caller knows better how to judge (400, 404, 410
-            …).
+            The answer, with a status of 200, or one that the caller knows better how to judge (400, 404, 410,
+            501 …).
 
         Raises:
             SourceUnreachable: no connection, a time-out, TLS, 429 or 5xx after all attempts.
@@ -316,7 +316,8 @@ class Client:
             raise SourceRefused("the server does not allow us this (403)", where=where)
         if answer.status in {500, 502, 504}:
             raise ServerFault(f"the server goes on answering {answer.status}", where=where)
-        if answer.status == 429 or answer.status > 500:
+        # 501 is no fault: the server has not got what was asked for, and the caller knows another way.
+        if answer.status == 429 or (answer.status > 500 and answer.status != 501):
             raise SourceUnreachable(f"the server goes on answering {answer.status}", where=where)
         if answer.status == 200:
             start = answer.body.lstrip(b" \t\r\n\xef\xbb\xbf")[:1]
