@@ -109,6 +109,26 @@ def test_a_subject_who_withdrew_is_forgotten(
     assert len(pq.ParquetFile(third.run / "datasets" / "dm.parquet").read()) == 5
 
 
+def test_results_that_stand_on_a_server_are_named(
+    server: Server, operator: Operator, runs: Callable[[int], Operator]
+) -> None:
+    """A purged run that was written back keeps the identities of its outputs, and the next run says that they stand."""
+    assert operator.pull(server.base, **PURGE) == (0, "")
+    assert operator.map() == (0, "")
+    written = {"mode": "yes", "actions": {"Binary/fa-1": "create"}, "readBack": {"Binary/fa-1": "1"}}
+    place = operator.run / "writeback.json"
+    place.write_text(json.dumps(written | {"transaction": {"about": "Patient/six-pd"}}), encoding="utf-8")
+    consent(server, "six-pd", "rejected")
+    second = runs(2)
+    assert second.pull(server.base, **PURGE) == (0, "")
+    assert second.map() == (0, "")
+    found = {item["code"]: item["detail"] for item in json.loads((second.run / "findings.json").read_bytes())
+             if "withdrawn" in item["code"]}  # fmt: skip
+    assert found == {"withdrawn-purged": "1", "withdrawn-results-stand": "1"}
+    assert json.loads(place.read_bytes()) == written
+    assert files_that_name(operator.folder, "six-pd", "SIX-004") == []
+
+
 def test_another_record_of_someone_who_withdrew(
     server: Server, operator: Operator, runs: Callable[[int], Operator]
 ) -> None:
