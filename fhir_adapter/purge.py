@@ -1,13 +1,18 @@
 """Taking subjects out of everything that the adapter keeps: the landing of a site and the folders of its runs.
 
 In a run folder the tables and datasets lose the rows of the subjects, the quarantine and the findings their
-entries. What was made of many subjects at once (results, report, figures, exports, the transaction that was
-written back) shows single subjects too and can be made anew, so it goes as a whole: run `map`, `derive`,
-`analyse` and `report` again. Run folders come before the landing, so that a purge which is killed can be repeated.
+entries. What was made of many subjects at once (accounting, results, report, figures, exports, the transaction that
+was written back) counts or shows single subjects too and can be made anew, so it goes as a whole: run `map`, `derive`,
+`analyse` and `report` again. Copies of older indexes and landings that a repair has set aside hold everybody, so they
+go as well. Run folders come before the landing, so that a purge which is killed can be repeated.
+
+The proof is a search: no cell of a table and no byte of another file of the runs may name a subject or a resource of
+one, and the landing proves itself (`fhir_adapter.landing.purge`).
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,15 +25,31 @@ import pyarrow.parquet as pq
 from fhir_adapter.datasets import write_dataset
 from fhir_adapter.errors import LandingError, RunDirError, UsageError, WriteBackRefused
 from fhir_adapter.landing import Landing, Purged
-from fhir_adapter.landing.purge import named_patients
+from fhir_adapter.landing.migrate import copies
+from fhir_adapter.landing.purge import named_patients, whom_it_names
+from fhir_adapter.landing.repair import set_asides
 from fhir_adapter.rundir import RunDir, private_dir, read_json, site_lock, write_atomic, write_json
 from fhir_adapter.site import Site
 
-__all__ = ["PurgeReport", "purge_all", "purge_run", "purge_subjects", "subject_keys", "withdrawn"]
+__all__ = ["PurgeReport", "purge_all", "purge_subjects", "subject_keys", "withdrawn"]
 
-_KEPT = frozenset(
-    {"manifest.json", "accounting.json", "study.yaml", "site.yaml", "run.log.jsonl", "findings.json"}
-)
+# `study` is the folder of the study's own views and concept maps.
+_KEPT = frozenset({"manifest.json", "study.yaml", "site.yaml", "run.log.jsonl", "findings.json", "study"})
+_QUARANTINE = "quarantine/quarantine.ndjson"
+_REFERENCE = re.compile(rb"([A-Z][A-Za-z]{1,63})(?:\\?/|%2F)([A-Za-z0-9\-.]{1,64})")
+
+
+class _Names(msgspec.Struct, frozen=True):
+    """What a run folder may call the subjects: keys of patients, `(type, id)` of theirs, USUBJIDs."""
+
+    persons: set[str]
+    keys: set[tuple[str, str]]
+    usubjids: set[str]
+
+    @property
+    def references(self) -> set[str]:
+        """`Type/id` of the subjects and of their resources."""
+        return self.persons | {f"{type_}/{id_}" for type_, id_ in self.keys}
 
 
 class PurgeReport(msgspec.Struct):
@@ -40,6 +61,7 @@ class PurgeReport(msgspec.Struct):
         rows: rows that left tables and datasets of those.
         quarantined: entries that left their quarantines.
         files: other files that were removed from them.
+        copies: copies of the index and landings set aside that were removed with all that they held.
     """
 
     landing: Purged
@@ -47,6 +69,7 @@ class PurgeReport(msgspec.Struct):
     rows: int = 0
     quarantined: int = 0
     files: int = 0
+    copies: int = 0
 
 
 def subject_keys(lines: Iterable[str]) -> set[str]:
@@ -69,20 +92,27 @@ def subject_keys(lines: Iterable[str]) -> set[str]:
     return found
 
 
-def withdrawn(run: Path) -> set[str]:
+def withdrawn(site: Site, run: Path) -> set[str]:
     """Subjects who denied or withdrew consent by the datasets of a run.
 
     Args:
-        run: a run folder.
+        site: the site whose subjects are meant.
+        run: a run folder of that site.
 
     Raises:
+        UsageError: the run is of another site, whose ids may be those of other persons, or nobody withdrew by it.
         RunDirError: its datasets cannot be read.
     """
-    folder = RunDir.open(run, needs=["datasets/dm.parquet", "tables/subjects.parquet"])
+    folder = RunDir.open(run, needs=["manifest.json", "datasets/dm.parquet", "tables/subjects.parquet"])
+    if read_json(folder.manifest).get("site") != site.id:
+        raise UsageError(f"the run is not of the site {site.id}", where="--withdrawn")
     dm = _read(folder.datasets / "dm.parquet")
     refused = set(dm.loc[dm["CONSENT"].isin(["deny", "withdrawn"]), "USUBJID"])
     subjects = _read(folder.tables / "subjects.parquet")
-    return set(subjects.loc[subjects["USUBJID"].isin(refused), "PATKEY"])
+    found = set(subjects.loc[subjects["USUBJID"].isin(refused), "PATKEY"])
+    if not found:
+        raise UsageError("nobody denied or withdrew consent by this run", where="--withdrawn")
+    return found
 
 
 def purge_subjects(site: Site, out: Path | None, subjects: Iterable[str]) -> PurgeReport:
@@ -107,17 +137,22 @@ def purge_subjects(site: Site, out: Path | None, subjects: Iterable[str]) -> Pur
     with site_lock(site.landing_dir), Landing.open(site.landing_dir) as landing:
         persons, keys = landing.keys_of(subjects)
         report = PurgeReport(Purged())
-        runs = [run for run in _runs(site, out) if _holds(run, persons, keys)]
-        for run in runs:
+        runs = [(run, _Names(persons, keys, _usubjids(run, persons))) for run in _runs(site, out)]
+        runs = [(run, names) for run, names in runs if _left(run, names)]
+        for run, _ in runs:
             _check_retracted(run)
-        for run in runs:
-            rows, quarantined, files = purge_run(run, persons, keys)
+        for run, names in runs:
+            rows, quarantined, files = _purge_run(run, names)
             report.runs += 1
             report.rows += rows
             report.quarantined += quarantined
             report.files += files
-            if _holds(run, persons, keys):
-                raise RunDirError("the run folder still holds a purged subject", where=run.id)
+            left = _left(run, names)
+            if left:
+                raise RunDirError(f"{left} still holds a purged subject", where=run.id)
+        for path in [*copies(site.landing_dir), *set_asides(site.landing_dir)]:
+            _remove(path)
+            report.copies += 1
         report.landing = landing.purge(persons)
     return report
 
@@ -138,47 +173,42 @@ def purge_all(site: Site) -> int:
     with site_lock(folder):
         # Not by opening it: a damaged landing is purged too. The lock of the runs is held.
         files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
-        shutil.rmtree(folder / "segments", ignore_errors=True)
-        for path in files:
-            path.unlink(missing_ok=True)
+        for path in sorted(folder.iterdir()):
+            if path.suffix != ".lock":
+                _remove(path)
         left = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
     if left:
         raise LandingError(f"{len(left)} files of the landing could not be removed", where=site.id)
     return len(files)
 
 
-def purge_run(run: RunDir, persons: set[str], keys: set[tuple[str, str]]) -> tuple[int, int, int]:
-    """Takes subjects out of a run folder.
-
-    Args:
-        run: the folder.
-        persons: keys (`Patient/<id>`).
-        keys: `(type, id)` of their resources.
-
-    Returns:
-        Rows that left tables and datasets, entries that left the quarantine, files that were removed.
-    """
-    usubjids = _usubjids(run, persons)
+def _purge_run(run: RunDir, names: _Names) -> tuple[int, int, int]:
+    """Takes subjects out of a run folder: rows, entries of the quarantine, and files that left it."""
     rows = files = 0
+    quarantined = _purge_quarantine(run, names)
+    _purge_findings(run, names)
+    tables = set(_parquet(run))
+    for path in sorted(run.path.rglob("*")):
+        inner = path.relative_to(run.path)
+        if (
+            path.is_file()
+            and path not in tables
+            and inner.parts[0] not in _KEPT
+            and inner.as_posix() != _QUARANTINE
+        ):
+            _remove(path)
+            files += 1
     # Last comes the table that says who is who: a purge that is killed can be repeated.
-    tables = sorted(_parquet(run), key=lambda path: (path.name == "subjects.parquet", path))
-    for path in tables:
+    for path in sorted(tables, key=lambda path: (path.name == "subjects.parquet", path)):
         frame = _read(path)
-        doomed = _rows_of(frame, persons, usubjids, keys)
+        doomed = _rows_of(frame, names)
         if doomed.any():
             rows += int(doomed.sum())
             write_dataset(path.parent, path.stem, frame[~doomed])
-    quarantined = _purge_quarantine(run, persons, keys)
-    _purge_findings(run, persons, usubjids, keys)
-    for path in sorted(run.path.rglob("*")):
-        inner = path.relative_to(run.path)
-        if path.is_file() and inner.parts[0] not in {"tables", "datasets", "quarantine", *_KEPT}:
-            path.unlink()
-            files += 1
     manifest = read_json(run.manifest)
-    for stage in ("derive", "analyse", "report", "write-back"):
+    for stage in ("map", "derive", "analyse", "report", "write-back"):
         manifest["stages"].pop(stage, None)
-    manifest["purged"] = manifest.get("purged", 0) + len(usubjids)
+    manifest["purged"] = manifest.get("purged", 0) + len(names.usubjids)
     write_json(run.manifest, manifest)
     private_dir(run.figures)
     return rows, quarantined, files
@@ -216,65 +246,114 @@ def _usubjids(run: RunDir, persons: set[str]) -> set[str]:
     return set(frame.loc[frame["PATKEY"].isin(persons), "USUBJID"])
 
 
-def _rows_of(
-    frame: pd.DataFrame, persons: set[str], usubjids: set[str], keys: set[tuple[str, str]]
-) -> pd.Series[bool]:
+def _named(data: bytes, references: set[str]) -> bool:
+    """Whether some bytes hold one of the references."""
+    for type_, id_ in _REFERENCE.findall(data):
+        reference = f"{type_.decode()}/{id_.decode()}"
+        if reference in references or reference.rstrip(".") in references:
+            return True
+    return False
+
+
+def _rows_of(frame: pd.DataFrame, names: _Names) -> pd.Series[bool]:
+    """Rows of the subjects, rows about a resource of theirs, and rows with a cell that refers to one."""
     found = pd.Series(False, index=frame.index)
+    references = names.references
+    for name in frame.columns:
+        if frame[name].dtype == object or isinstance(frame[name].dtype, pd.StringDtype):
+            texts = frame[name].astype(str)
+            found |= texts.isin([text for text in texts.unique() if _named(text.encode(), references)])
     if "USUBJID" in frame.columns:
-        found |= frame["USUBJID"].isin(usubjids)
-    if "PATKEY" in frame.columns:
-        found |= frame["PATKEY"].isin(persons)
+        found |= frame["USUBJID"].isin(names.usubjids)
     if {"type", "id"} <= set(frame.columns):
-        pairs = [pair in keys for pair in zip(frame["type"], frame["id"], strict=True)]
+        pairs = [pair in names.keys for pair in zip(frame["type"], frame["id"], strict=True)]
         found |= pd.Series(pairs, index=frame.index, dtype=bool)
     return found
 
 
 def _quarantine(run: RunDir) -> list[bytes]:
-    path = run.quarantine / "quarantine.ndjson"
+    path = run.path / _QUARANTINE
     return path.read_bytes().splitlines() if path.exists() else []
 
 
-def _names(line: bytes, persons: set[str], keys: set[tuple[str, str]]) -> bool:
+def _of_them(line: bytes, names: _Names) -> bool:
+    """Whether an entry of the quarantine is about one of the subjects, or names one."""
     entry = msgspec.json.decode(line)
-    return (entry["type"], entry["id"]) in keys or bool(named_patients(line) & persons)
-
-
-def _purge_quarantine(run: RunDir, persons: set[str], keys: set[tuple[str, str]]) -> int:
-    lines = _quarantine(run)
-    kept = [line for line in lines if not _names(line, persons, keys)]
-    if len(kept) < len(lines):
-        write_atomic(run.quarantine / "quarantine.ndjson", b"".join(line + b"\n" for line in kept))
-    return len(lines) - len(kept)
-
-
-def _purge_findings(run: RunDir, persons: set[str], usubjids: set[str], keys: set[tuple[str, str]]) -> None:
-    path = run.path / "findings.json"
-    if not path.exists():
-        return
-    ids = persons | usubjids | {f"{type_}/{id_}" for type_, id_ in keys}
-    findings = read_json(path)
-    kept = [
-        item for item in findings if not any(name in str(value) for value in item.values() for name in ids)
-    ]
-    if len(kept) < len(findings):
-        write_json(path, kept)
-
-
-def _holds(run: RunDir, persons: set[str], keys: set[tuple[str, str]]) -> bool:
-    """Whether a run folder has a row or an entry of one of the subjects."""
-    usubjids = _usubjids(run, persons)
+    whom: set[str] = set()
+    if str(entry["id"]).startswith("unreadable-"):
+        whom = whom_it_names(entry["type"], str(entry.get("resource", "")).encode())
     return (
-        bool(usubjids)
-        or any(_rows_of(_read(path), persons, usubjids, keys).any() for path in _parquet(run))
-        or any(_names(line, persons, keys) for line in _quarantine(run))
+        (entry["type"], entry["id"]) in names.keys
+        or bool(whom & names.persons)
+        or _named(line, names.references)
     )
 
 
+def _purge_quarantine(run: RunDir, names: _Names) -> int:
+    lines = _quarantine(run)
+    kept = [line for line in lines if not _of_them(line, names)]
+    if len(kept) < len(lines):
+        write_atomic(run.path / _QUARANTINE, b"".join(line + b"\n" for line in kept))
+    return len(lines) - len(kept)
+
+
+def _findings(run: RunDir) -> list[dict[str, str]]:
+    path = run.path / "findings.json"
+    return read_json(path) if path.exists() else []
+
+
+def _is_finding_of(item: dict[str, str], names: _Names) -> bool:
+    return item.get("usubjid") in names.usubjids or _named(msgspec.json.encode(item), names.references)
+
+
+def _purge_findings(run: RunDir, names: _Names) -> None:
+    findings = _findings(run)
+    kept = [item for item in findings if not _is_finding_of(item, names)]
+    if len(kept) < len(findings):
+        write_json(run.path / "findings.json", kept)
+
+
+def _left(run: RunDir, names: _Names) -> str:
+    """Name of a file of a run that holds something of the subjects, or ""."""
+    if any(_of_them(line, names) for line in _quarantine(run)):
+        return _QUARANTINE
+    if any(_is_finding_of(item, names) for item in _findings(run)):
+        return "findings.json"
+    tables = set(_parquet(run))
+    references = names.references
+    for path in sorted(run.path.rglob("*")):
+        if path in tables:
+            if _rows_of(_read(path), names).any():
+                return path.name
+        elif path.is_file() and _named(path.read_bytes(), references):
+            return path.name
+    return ""
+
+
+def _remove(path: Path) -> None:
+    """Removes a file, or a folder with all that is in it.
+
+    Raises:
+        LandingError: it cannot be removed.
+    """
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except OSError as error:
+        raise LandingError(
+            f"a file cannot be removed ({error.strerror})",
+            where=path.name,
+            remedy="Mend the rights of the folder and purge again.",
+        ) from error
+
+
 def _check_retracted(run: RunDir) -> None:
-    if not run.writeback.exists() or (run.path / "retraction.json").exists():
-        return
-    if read_json(run.writeback).get("mode") == "yes":
+    stands = read_json(run.manifest).get("written_back")
+    if stands is None and run.writeback.exists() and not (run.path / "retraction.json").exists():
+        stands = read_json(run.writeback).get("mode") == "yes"  # a run of an earlier release
+    if stands:
         raise WriteBackRefused(
             "what was written of this run still stands on the server; nothing was purged",
             where=run.id,

@@ -39,7 +39,7 @@ def purge(
     if everything:
         numbers: dict[str, object] = {"files": purge_all(where)}
     else:
-        found = subject_keys(subjects) if subjects is not None else withdrawn(withdrawn_in or Path())
+        found = subject_keys(subjects) if subjects is not None else withdrawn(where, withdrawn_in or Path())
         report = msgspec.to_builtins(purge_subjects(where, out, found))
         landing = {f"landing.{name}": number for name, number in report.pop("landing").items()}
         numbers = landing | report
