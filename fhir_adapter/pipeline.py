@@ -523,7 +523,7 @@ def _versions() -> dict[str, str]:
 
 
 def with_source(site: Site, source: str | None) -> Site:
-    """The site with another source: a URL, or a folder of files.
+    """The site with another source: a URL, a folder of files, or `-` for standard input.
 
     Raises:
         UsageError: no such folder.
@@ -531,7 +531,7 @@ def with_source(site: Site, source: str | None) -> Site:
     """
     if source is None:
         return site
-    if not source.startswith(("http://", "https://")) and not Path(source).exists():
+    if source != "-" and not source.startswith(("http://", "https://")) and not Path(source).exists():
         raise UsageError("no such folder or file", where="--source")
     return site.with_source(source)
 

@@ -24,7 +24,10 @@ __all__ = [
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (YAML).", show_default=False)]
 Site = Annotated[Path, typer.Option("--site", help="Site file (YAML).", show_default=False)]
 Source = Annotated[
-    str | None, typer.Option("--source", metavar="URL|FOLDER", help="In place of the site's source.")
+    str | None,
+    typer.Option(
+        "--source", metavar="URL|FOLDER|-", help="In place of the site's source; `-`: standard input."
+    ),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder of all runs.")]
 WriteBack = Annotated[bool, typer.Option("--write-back", help="Write the results to the server.")]
