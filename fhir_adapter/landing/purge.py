@@ -23,6 +23,7 @@ from fhir_adapter.landing.segments import SegmentReader
 __all__ = ["Purged", "linked_patients", "named_patients", "purge", "whom_it_names"]
 
 _NAMED = re.compile(rb"Patient\\?/([A-Za-z0-9\-.]{1,64})")
+_PATIENT = re.compile(rb'"resourceType"\s*:\s*"Patient"')
 _ID = re.compile(rb'"id"\s*:\s*"([A-Za-z0-9\-.]{1,64})"')
 
 
@@ -68,9 +69,9 @@ def named_patients(body: bytes) -> set[str]:
 
 
 def whom_it_names(type_: str, body: bytes) -> set[str]:
-    """Keys of the patients whom an unreadable item names; that of a Patient names one by its id as well."""
+    """Keys of the patients whom an unreadable item names; one of a Patient, cut or not, names it by its id as well."""
     names = named_patients(body)
-    if type_ == "Patient":
+    if type_ == "Patient" or (not type_ and _PATIENT.search(body)):
         names |= {f"Patient/{id_.decode()}" for id_ in _ID.findall(body)}
     return names
 
