@@ -100,14 +100,8 @@ def _texts(path: Path) -> bytes:
 
 def _saying(names: set[str], *folders: Path) -> list[str]:
     """Files below some folders that say one of the names, and which."""
-    return [
-        f"{path.name}: {name}"
-        for folder in folders
-        for path in folder.rglob("*")
-        if path.is_file()
-        for name in names
-        if name.encode() in _texts(path)
-    ]
+    texts = {path: _texts(path) for folder in folders for path in folder.rglob("*") if path.is_file()}
+    return [f"{path.name}: {name}" for path, text in texts.items() for name in names if name.encode() in text]
 
 
 def _names_of(resources: list[dict[str, Any]], patient: str) -> set[str]:
@@ -151,7 +145,7 @@ def test_those_who_withdrew_leave_whatever_the_run_kept_of_them(tmp_path: Path, 
     assert _saying(names, run, tmp_path / "state") == []
     assert "six-pd" not in ended.out + ended.err
     assert b"six-sd-odd" in (run / "quarantine" / "quarantine.ndjson").read_bytes()
-    assert {name for name in others if _saying({name}, tmp_path / "state")} == others
+    assert {said.partition(": ")[2] for said in _saying(others, tmp_path / "state")} == others
     assert (run / "study" / "own.json").exists()
     # Its numbers were those of all subjects: they are made anew, and not shown until then.
     assert not (run / "accounting.json").exists()
