@@ -113,7 +113,7 @@ class Server:
     def forget(self) -> None:
         """Begins a new count; nobody is killed."""
         self.requests.clear()
-        self.at, self.file, self.how, self.landed, self.folder = 0, "", "", 0, Path()
+        self.at, self.last, self.landed, self.how, self.file, self.folder = 0, 0, 0, "", "", Path()
 
     def kill(self) -> None:
         """Kills the command that is running."""
@@ -131,7 +131,7 @@ class Server:
         due = number == self.at or path == self.file
         if self.how == "landed":
             size = sum(file.stat().st_size for file in self.folder.glob("segments/*.ndjson"))
-            due = size >= self.landed
+            due = size >= self.landed or number == self.last
         if due and self.how in {"before", "landed"}:
             self.kill()
             return
@@ -282,9 +282,10 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Undisturbed:
     """A server, and what a pull from it leaves that nobody disturbs."""
 
-    def __init__(self, server: Server, fresh: Path, folder: Path) -> None:
+    def __init__(self, server: Server, fresh: Path, folder: Path, **settings: Any) -> None:
         self.server = server
-        puller = Puller(server, fresh, folder)
+        self.settings = settings
+        puller = Puller(server, fresh, folder, **settings)
         ended = puller.pull()
         assert ended == (0, ""), ended[1]
         self.content = puller.content()
@@ -305,18 +306,19 @@ def small(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Und
 def large(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Undisturbed]:
     """200 patients with 98 Observations each: 20,001 resources."""
     with Server(200, 98) as server:
-        yield Undisturbed(server, fresh, tmp_path_factory.mktemp("large"))
+        folder = tmp_path_factory.mktemp("large")
+        yield Undisturbed(server, fresh, folder, subjects_per_query=10, page_size=200)
 
 
-def survives(whole: Undisturbed, fresh: Path, folder: Path, seed: int, **settings: Any) -> None:
+def survives(whole: Undisturbed, fresh: Path, folder: Path, seed: int) -> None:
     """Kills a pull at the moment of a seed, and pulls again."""
     server = whole.server
     chance = random.Random(seed)
     part = (seed % 10 + chance.random()) / 10  # early, late, and all between
-    puller = Puller(server, fresh, folder, **settings)
+    puller = Puller(server, fresh, folder, **whole.settings)
     server.forget()
     server.how = chance.choice(["before", "half", "after", "landed"])
-    server.at = 1 + int(part * (whole.requests - 1))
+    server.at, server.last = 1 + int(part * (whole.requests - 1)), whole.requests
     server.landed, server.folder = int(part * whole.bytes * 0.95), puller.landing
     assert puller.pull()[0] == KILLED
     marked = puller.marked()
@@ -339,7 +341,7 @@ def test_a_killed_pull(small: Undisturbed, fresh: Path, tmp_path: Path, seed: in
 @pytest.mark.parametrize("seed", range(10, 110))
 def test_a_killed_pull_soak(large: Undisturbed, fresh: Path, tmp_path: Path, seed: int) -> None:
     """The same with a hundred other seeds and 20,000 resources."""
-    survives(large, fresh, tmp_path, seed, subjects_per_query=10, page_size=200)
+    survives(large, fresh, tmp_path, seed)
 
 
 @pytest.mark.parametrize("how", ["before", "half", "after"])
