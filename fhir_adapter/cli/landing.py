@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import typer
 
-from fhir_adapter.cli.options import Json, Site
+from fhir_adapter.cli.options import Json, OfSource, Site, site_of
 from fhir_adapter.errors import LandingError
 from fhir_adapter.landing import Landing
 from fhir_adapter.landing.index import REMEDY
@@ -14,7 +14,6 @@ from fhir_adapter.landing.repair import repair as repair_landing
 from fhir_adapter.landing.repair import require
 from fhir_adapter.landing.repair import verify as verify_landing
 from fhir_adapter.rundir import site_lock
-from fhir_adapter.site import load_site
 
 __all__ = ["landing_app", "migrate", "repair", "verify"]
 
@@ -24,9 +23,9 @@ landing_app = typer.Typer(
 
 
 @landing_app.command()
-def verify(site: Site, as_json: Json = False) -> None:
+def verify(site: Site, source: OfSource = None, as_json: Json = False) -> None:
     """Compare everything that landed with its hash; status 22 if something is damaged. Nothing is changed."""
-    folder = load_site(site).landing_dir
+    folder = site_of(site, source).landing_dir
     require(folder)
     with site_lock(folder):
         found = verify_landing(folder)
@@ -51,9 +50,9 @@ def verify(site: Site, as_json: Json = False) -> None:
 
 
 @landing_app.command()
-def repair(site: Site, as_json: Json = False) -> None:
+def repair(site: Site, source: OfSource = None, as_json: Json = False) -> None:
     """Take out what is damaged, and forget the checkpoints that vouch for it: the next pull brings it again."""
-    folder = load_site(site).landing_dir
+    folder = site_of(site, source).landing_dir
     require(folder)
     with site_lock(folder):
         done = repair_landing(folder)
@@ -69,9 +68,9 @@ def repair(site: Site, as_json: Json = False) -> None:
 
 
 @landing_app.command()
-def migrate(site: Site, as_json: Json = False) -> None:
+def migrate(site: Site, source: OfSource = None, as_json: Json = False) -> None:
     """Bring the landing to the version of this release, as the next pull would; a copy of the index is kept."""
-    folder = load_site(site).landing_dir
+    folder = site_of(site, source).landing_dir
     require(folder)
     with site_lock(folder):
         Landing.open(folder).close()

@@ -8,10 +8,9 @@ from typing import Annotated
 import msgspec
 import typer
 
-from fhir_adapter.cli.options import Json, Out, Site
+from fhir_adapter.cli.options import Json, OfSource, Out, Site, site_of
 from fhir_adapter.errors import UsageError
 from fhir_adapter.purge import purge_all, purge_subjects, subject_keys, withdrawn
-from fhir_adapter.site import load_site
 
 __all__ = ["purge"]
 
@@ -29,13 +28,14 @@ def purge(
         typer.Option("--withdrawn", metavar="RUN", help="Those who denied or withdrew consent by this run."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="The whole landing of the site.")] = False,
+    source: OfSource = None,
     out: Out = Path("runs"),
     as_json: Json = False,
 ) -> None:
     """Take subjects out of the landing of a site and of its run folders, and look whether anything is left."""
     if (subjects is not None) + (withdrawn_in is not None) + everything != 1:
         raise UsageError("one of --subjects, --withdrawn and --all is needed", where="purge")
-    where = load_site(site)
+    where = site_of(site, source)
     if everything:
         numbers: dict[str, object] = {"files": purge_all(where)}
     else:
