@@ -133,8 +133,18 @@ class Run:
             raise RunDirError("nothing was pulled into this run yet", remedy="Run `pull` first.") from None
 
     def _landing(self) -> Landing:
-        """The landing for reading; the lock is held by whoever started the stage."""
-        return Landing.open(self.site.landing_dir, read_only=True)
+        """The landing for reading; the lock is held by whoever started the stage.
+
+        Raises:
+            RunDirError: it is not the landing whose sequence number this run keeps.
+        """
+        landing = Landing.open(self.site.landing_dir, read_only=True)
+        if self.manifest.get("landing", landing.identity) != landing.identity:
+            landing.close()
+            raise RunDirError(
+                "the landing was made anew or repaired since this run pulled", remedy="Run `pull` first."
+            )
+        return landing
 
     @contextmanager
     def resources(self) -> Iterator[Callable[[str], Landed | None]]:
@@ -184,6 +194,7 @@ class Run:
                 dt.datetime.now(dt.UTC).date().isoformat() if cutoff == "rolling" else cutoff.isoformat()
             )
             self.manifest["landing_sequence"] = landing.sequence
+            self.manifest["landing"] = landing.identity
             self.manifest["pull"] = report.to_dict()
             counts.update(
                 subjects=report.subjects, received=sum(report.received.values()), requests=report.requests
@@ -384,6 +395,9 @@ class Run:
                     outcome = plan(client, resources)
                     # Before it is sent: a transaction that is refused can be looked at.
                     write_json(self.folder.writeback, {"mode": mode, **outcome.as_data()})
+                    # Whatever becomes of it: until it is retracted it may stand on the server.
+                    self.manifest["written_back"] = True
+                    self.save()
                     outcome = submit(client, outcome, resources)
             else:
                 outcome = plan(None, resources)
@@ -434,6 +448,8 @@ class Run:
         with WriteClient(self.site, _write_url(self.site)) as client:
             outcome = retract(client, keys)
         write_json(self.folder.path / "retraction.json", outcome)
+        self.manifest["written_back"] = False
+        self.save()
         return outcome
 
     # -- the end -----------------------------------------------------------------------------------------------
@@ -554,7 +570,7 @@ def _versions() -> dict[str, str]:
 
 
 def with_source(site: Site, source: str | None) -> Site:
-    """The site with another source: a URL, or a folder of files.
+    """The site with another source: a URL, a folder of files, or `-` for standard input.
 
     Raises:
         UsageError: no such folder.
@@ -562,7 +578,7 @@ def with_source(site: Site, source: str | None) -> Site:
     """
     if source is None:
         return site
-    if not source.startswith(("http://", "https://")) and not Path(source).exists():
+    if source != "-" and not source.startswith(("http://", "https://")) and not Path(source).exists():
         raise UsageError("no such folder or file", where="--source")
     return site.with_source(source)
 

@@ -1,15 +1,20 @@
 """Taking subjects out of everything that the adapter keeps: the landing of a site and the folders of its runs.
 
 In a run folder the tables and datasets lose the rows of the subjects, the quarantine and the findings their
-entries. What was made of many subjects at once (results, report, figures, exports, the transaction that was
-written back) shows single subjects too and can be made anew, so it goes as a whole: run `map`, `derive`,
-`analyse` and `report` again. Run folders come before the landing, so that a purge which is killed can be repeated.
+entries. What was made of many subjects at once (accounting, results, report, figures, exports, the transaction that
+was written back) counts or shows single subjects too and can be made anew, so it goes as a whole: run `map`, `derive`,
+`analyse` and `report` again. Copies of older indexes and landings that a repair has set aside hold everybody, so they
+go as well. Run folders come before the landing, so that a purge which is killed can be repeated.
+
+The proof is a search: no cell of a table and no byte of another file of the runs may name a subject or a resource of
+one, and the landing proves itself (`fhir_adapter.landing.purge`).
 
 Of a run whose results stand on a server their identities stay, so that they can still be retracted.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,7 +29,9 @@ from fhir_adapter.datasets import write_dataset
 from fhir_adapter.errors import LandingError, RunDirError, UsageError, WriteBackRefused
 from fhir_adapter.landing import Landing, Purged
 from fhir_adapter.landing.bars import BARRED, BarList
-from fhir_adapter.landing.purge import named_patients
+from fhir_adapter.landing.migrate import copies
+from fhir_adapter.landing.purge import named_patients, whom_it_names
+from fhir_adapter.landing.repair import set_asides
 from fhir_adapter.mapping.domains.consent import REFUSED
 from fhir_adapter.rundir import RunDir, private_dir, read_json, site_lock, write_atomic, write_json
 from fhir_adapter.site import Site
@@ -33,18 +40,29 @@ __all__ = [
     "PurgeReport",
     "forget_withdrawn",
     "purge_all",
-    "purge_run",
     "purge_subjects",
     "readmit",
     "subject_keys",
     "withdrawn",
 ]
 
-# Files, and the folder of the study's own views and maps, which hold nothing of a subject.
-_KEPT = frozenset(
-    {"manifest.json", "accounting.json", "study.yaml", "site.yaml", "run.log.jsonl", "findings.json", "study",
-     "retraction.json"}
-)  # fmt: skip
+# `study` is the folder of the study's own views and concept maps.
+_KEPT = frozenset({"manifest.json", "study.yaml", "site.yaml", "run.log.jsonl", "findings.json", "study"})
+_QUARANTINE = "quarantine/quarantine.ndjson"
+_REFERENCE = re.compile(rb"([A-Z][A-Za-z]{1,63})(?:\\?/|%2F)([A-Za-z0-9\-.]{1,64})")
+
+
+class _Names(msgspec.Struct, frozen=True):
+    """What a run folder may call the subjects: keys of patients, `(type, id)` of theirs, USUBJIDs."""
+
+    persons: set[str]
+    keys: set[tuple[str, str]]
+    usubjids: set[str]
+
+    @property
+    def references(self) -> set[str]:
+        """`Type/id` of the subjects and of their resources."""
+        return self.persons | {f"{type_}/{id_}" for type_, id_ in self.keys}
 
 
 class PurgeReport(msgspec.Struct):
@@ -58,6 +76,7 @@ class PurgeReport(msgspec.Struct):
         files: other files that were removed from them.
         barred: subjects who were not barred before and will not be pulled again.
         standing: run folders whose results, with one of the subjects, stand on a server.
+        copies: copies of the index and landings set aside that were removed with all that they held.
     """
 
     landing: Purged
@@ -67,6 +86,7 @@ class PurgeReport(msgspec.Struct):
     files: int = 0
     barred: int = 0
     standing: int = 0
+    copies: int = 0
 
 
 def subject_keys(lines: Iterable[str]) -> set[str]:
@@ -89,20 +109,27 @@ def subject_keys(lines: Iterable[str]) -> set[str]:
     return found
 
 
-def withdrawn(run: Path) -> set[str]:
+def withdrawn(site: Site, run: Path) -> set[str]:
     """Subjects who denied or withdrew consent by the datasets of a run.
 
     Args:
-        run: a run folder.
+        site: the site whose subjects are meant.
+        run: a run folder of that site.
 
     Raises:
+        UsageError: the run is of another site, whose ids may be those of other persons, or nobody withdrew by it.
         RunDirError: its datasets cannot be read.
     """
-    folder = RunDir.open(run, needs=["datasets/dm.parquet", "tables/subjects.parquet"])
+    folder = RunDir.open(run, needs=["manifest.json", "datasets/dm.parquet", "tables/subjects.parquet"])
+    if read_json(folder.manifest).get("site") != site.id:
+        raise UsageError(f"the run is not of the site {site.id}", where="--withdrawn")
     dm = _read(folder.datasets / "dm.parquet")
     refused = set(dm.loc[dm["CONSENT"].isin(REFUSED), "USUBJID"])
     subjects = _read(folder.tables / "subjects.parquet")
-    return set(subjects.loc[subjects["USUBJID"].isin(refused), "PATKEY"])
+    found = set(subjects.loc[subjects["USUBJID"].isin(refused), "PATKEY"])
+    if not found:
+        raise UsageError("nobody denied or withdrew consent by this run", where="--withdrawn")
+    return found
 
 
 def purge_subjects(
@@ -130,15 +157,15 @@ def purge_subjects(
     with site_lock(site.landing_dir), Landing.open(site.landing_dir) as landing:
         persons, keys = landing.keys_of(subjects)
         runs = _runs(site, out)
-        holding = [run for run in runs if _holds(run, persons, keys)]
-        for run in holding:
+        holding = _holding(runs, persons, keys)
+        for run, _ in holding:
             if _stands(run, runs):
                 raise WriteBackRefused(
                     "what was written of this run still stands on the server; nothing was purged",
                     where=run.id,
                     remedy="Run `fhir-adapter retract` on it first.",
                 )
-        return _purge(landing, holding, persons, keys, bar=bar)
+        return _purge(site, landing, holding, persons, bar=bar)
 
 
 def forget_withdrawn(
@@ -164,9 +191,9 @@ def forget_withdrawn(
     with Landing.open(site.landing_dir) as landing:
         persons, keys = landing.keys_of(subjects)
         runs = _runs(site, out)
-        holding = [one for one in runs if _holds(one, persons, keys)]
-        standing = [one for one in holding if _stands(one, runs) and (run is None or one.path != run.path)]
-        report = _purge(landing, holding, persons, keys, bar=True)
+        holding = _holding(runs, persons, keys)
+        standing = [one for one, _ in holding if _stands(one, runs) and (run is None or one.path != run.path)]
+        report = _purge(site, landing, holding, persons, bar=True)
     report.standing = len(standing)
     return report
 
@@ -181,20 +208,32 @@ def readmit(site: Site, subjects: Iterable[str]) -> int:
         return BarList(site.landing_dir).remove(subjects)
 
 
+def _holding(
+    runs: Iterable[RunDir], persons: set[str], keys: set[tuple[str, str]]
+) -> list[tuple[RunDir, _Names]]:
+    """The run folders that hold something of the subjects, with what they call them."""
+    named = [(run, _Names(persons, keys, _usubjids(run, persons))) for run in runs]
+    return [(run, names) for run, names in named if _left(run, names)]
+
+
 def _purge(
-    landing: Landing, runs: Iterable[RunDir], persons: set[str], keys: set[tuple[str, str]], *, bar: bool
+    site: Site, landing: Landing, runs: Iterable[tuple[RunDir, _Names]], persons: set[str], *, bar: bool
 ) -> PurgeReport:
     report = PurgeReport(Purged())
     if bar:  # first: a purge that is killed is repeated, and until then nothing of them lands
         report.barred = landing.bars.add(persons)
-    for run in runs:
-        rows, quarantined, files = purge_run(run, persons, keys)
+    for run, names in runs:
+        rows, quarantined, files = _purge_run(run, names)
         report.runs += 1
         report.rows += rows
         report.quarantined += quarantined
         report.files += files
-        if _holds(run, persons, keys):
-            raise RunDirError("the run folder still holds a purged subject", where=run.id)
+        left = _left(run, names)
+        if left:
+            raise RunDirError(f"{left} still holds a purged subject", where=run.id)
+    for path in [*copies(site.landing_dir), *set_asides(site.landing_dir)]:
+        _remove(path)
+        report.copies += 1
     report.landing = landing.purge(persons)
     return report
 
@@ -217,9 +256,9 @@ def purge_all(site: Site) -> int:
     with site_lock(folder):
         # Not by opening it: a damaged landing is purged too. The lock of the runs is held.
         files = _landing_files(folder)
-        shutil.rmtree(folder / "segments", ignore_errors=True)
-        for path in files:
-            path.unlink(missing_ok=True)
+        for path in sorted(folder.iterdir()):
+            if path.suffix != ".lock" and path.name != BARRED:
+                _remove(path)
         left = _landing_files(folder)
     if left:
         raise LandingError(f"{len(left)} files of the landing could not be removed", where=site.id)
@@ -234,41 +273,36 @@ def _landing_files(folder: Path) -> list[Path]:
     ]
 
 
-def purge_run(run: RunDir, persons: set[str], keys: set[tuple[str, str]]) -> tuple[int, int, int]:
-    """Takes subjects out of a run folder.
-
-    Args:
-        run: the folder.
-        persons: keys (`Patient/<id>`).
-        keys: `(type, id)` of their resources.
-
-    Returns:
-        Rows that left tables and datasets, entries that left the quarantine, files that were removed.
-    """
-    usubjids = _usubjids(run, persons)
+def _purge_run(run: RunDir, names: _Names) -> tuple[int, int, int]:
+    """Takes subjects out of a run folder: rows, entries of the quarantine, and files that left it."""
     rows = files = 0
-    # Last comes the table that says who is who: a purge that is killed can be repeated.
-    tables = sorted(_parquet(run), key=lambda path: (path.name == "subjects.parquet", path))
-    for path in tables:
-        frame = _read(path)
-        doomed = _rows_of(frame, persons, usubjids, keys)
-        if doomed.any():
-            rows += int(doomed.sum())
-            write_dataset(path.parent, path.stem, frame[~doomed])
-    quarantined = _purge_quarantine(run, persons, keys)
-    _purge_findings(run, persons, usubjids, keys)
+    quarantined = _purge_quarantine(run, names)
+    _purge_findings(run, names)
     written = _written(run)
+    tables = set(_parquet(run))
     for path in sorted(run.path.rglob("*")):
         inner = path.relative_to(run.path)
-        if path.is_file() and inner.parts[0] not in {"tables", "datasets", "quarantine", *_KEPT}:
-            path.unlink()
+        if (
+            path.is_file()
+            and path not in tables
+            and inner.parts[0] not in _KEPT
+            and inner.as_posix() != _QUARANTINE
+        ):
+            _remove(path)
             files += 1
     if written is not None:
         write_json(run.writeback, written)
+    # Last comes the table that says who is who: a purge that is killed can be repeated.
+    for path in sorted(tables, key=lambda path: (path.name == "subjects.parquet", path)):
+        frame = _read(path)
+        doomed = _rows_of(frame, names)
+        if doomed.any():
+            rows += int(doomed.sum())
+            write_dataset(path.parent, path.stem, frame[~doomed])
     manifest = read_json(run.manifest)
-    for stage in ("derive", "analyse", "report", "write-back"):
+    for stage in ("map", "derive", "analyse", "report", "write-back"):
         manifest["stages"].pop(stage, None)
-    manifest["purged"] = manifest.get("purged", 0) + len(usubjids)
+    manifest["purged"] = manifest.get("purged", 0) + len(names.usubjids)
     write_json(run.manifest, manifest)
     private_dir(run.figures)
     return rows, quarantined, files
@@ -306,64 +340,115 @@ def _usubjids(run: RunDir, persons: set[str]) -> set[str]:
     return set(frame.loc[frame["PATKEY"].isin(persons), "USUBJID"])
 
 
-def _rows_of(
-    frame: pd.DataFrame, persons: set[str], usubjids: set[str], keys: set[tuple[str, str]]
-) -> pd.Series[bool]:
+def _named(data: bytes, references: set[str]) -> bool:
+    """Whether some bytes hold one of the references."""
+    for type_, id_ in _REFERENCE.findall(data):
+        reference = f"{type_.decode()}/{id_.decode()}"
+        if reference in references or reference.rstrip(".") in references:
+            return True
+    return False
+
+
+def _rows_of(frame: pd.DataFrame, names: _Names) -> pd.Series[bool]:
+    """Rows of the subjects, rows about a resource of theirs, and rows with a cell that refers to one."""
     found = pd.Series(False, index=frame.index)
+    references = names.references
+    for name in frame.columns:
+        if frame[name].dtype == object or isinstance(frame[name].dtype, pd.StringDtype):
+            texts = frame[name].astype(str)
+            found |= texts.isin([text for text in texts.unique() if _named(text.encode(), references)])
     if "USUBJID" in frame.columns:
-        found |= frame["USUBJID"].isin(usubjids)
-    if "PATKEY" in frame.columns:
-        found |= frame["PATKEY"].isin(persons)
+        found |= frame["USUBJID"].isin(names.usubjids)
     if {"type", "id"} <= set(frame.columns):
-        pairs = [pair in keys for pair in zip(frame["type"], frame["id"], strict=True)]
+        pairs = [pair in names.keys for pair in zip(frame["type"], frame["id"], strict=True)]
         found |= pd.Series(pairs, index=frame.index, dtype=bool)
     return found
 
 
 def _quarantine(run: RunDir) -> list[bytes]:
-    path = run.quarantine / "quarantine.ndjson"
+    path = run.path / _QUARANTINE
     return path.read_bytes().splitlines() if path.exists() else []
 
 
-def _names(line: bytes, persons: set[str], keys: set[tuple[str, str]]) -> bool:
+def _of_them(line: bytes, names: _Names) -> bool:
+    """Whether an entry of the quarantine is about one of the subjects, or names one."""
     entry = msgspec.json.decode(line)
-    return (entry["type"], entry["id"]) in keys or bool(named_patients(line) & persons)
+    whom: set[str] = set()
+    if str(entry["id"]).startswith("unreadable-"):
+        whom = whom_it_names(entry["type"], str(entry.get("resource", "")).encode())
+    return (
+        (entry["type"], entry["id"]) in names.keys
+        or bool(whom & names.persons)
+        or _named(line, names.references)
+    )
 
 
-def _purge_quarantine(run: RunDir, persons: set[str], keys: set[tuple[str, str]]) -> int:
+def _purge_quarantine(run: RunDir, names: _Names) -> int:
     lines = _quarantine(run)
-    kept = [line for line in lines if not _names(line, persons, keys)]
+    kept = [line for line in lines if not _of_them(line, names)]
     if len(kept) < len(lines):
-        write_atomic(run.quarantine / "quarantine.ndjson", b"".join(line + b"\n" for line in kept))
+        write_atomic(run.path / _QUARANTINE, b"".join(line + b"\n" for line in kept))
     return len(lines) - len(kept)
 
 
-def _purge_findings(run: RunDir, persons: set[str], usubjids: set[str], keys: set[tuple[str, str]]) -> None:
+def _findings(run: RunDir) -> list[dict[str, str]]:
     path = run.path / "findings.json"
-    if not path.exists():
-        return
-    ids = persons | usubjids | {f"{type_}/{id_}" for type_, id_ in keys}
-    findings = read_json(path)
-    kept = [
-        item for item in findings if not any(name in str(value) for value in item.values() for name in ids)
-    ]
+    return read_json(path) if path.exists() else []
+
+
+def _is_finding_of(item: dict[str, str], names: _Names) -> bool:
+    return item.get("usubjid") in names.usubjids or _named(msgspec.json.encode(item), names.references)
+
+
+def _purge_findings(run: RunDir, names: _Names) -> None:
+    findings = _findings(run)
+    kept = [item for item in findings if not _is_finding_of(item, names)]
     if len(kept) < len(findings):
-        write_json(path, kept)
+        write_json(run.path / "findings.json", kept)
 
 
-def _holds(run: RunDir, persons: set[str], keys: set[tuple[str, str]]) -> bool:
-    """Whether a run folder has a row or an entry of one of the subjects."""
-    usubjids = _usubjids(run, persons)
-    return (
-        bool(usubjids)
-        or any(_rows_of(_read(path), persons, usubjids, keys).any() for path in _parquet(run))
-        or any(_names(line, persons, keys) for line in _quarantine(run))
-    )
+def _left(run: RunDir, names: _Names) -> str:
+    """Name of a file of a run that holds something of the subjects, or ""."""
+    if any(_of_them(line, names) for line in _quarantine(run)):
+        return _QUARANTINE
+    if any(_is_finding_of(item, names) for item in _findings(run)):
+        return "findings.json"
+    tables = set(_parquet(run))
+    references = names.references
+    for path in sorted(run.path.rglob("*")):
+        if path in tables:
+            if _rows_of(_read(path), names).any():
+                return path.name
+        elif path.is_file() and _named(path.read_bytes(), references):
+            return path.name
+    return ""
+
+
+def _remove(path: Path) -> None:
+    """Removes a file, or a folder with all that is in it.
+
+    Raises:
+        LandingError: it cannot be removed.
+    """
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except OSError as error:
+        raise LandingError(
+            f"a file cannot be removed ({error.strerror})",
+            where=path.name,
+            remedy="Mend the rights of the folder and purge again.",
+        ) from error
 
 
 def _written(run: RunDir) -> dict[str, Any] | None:
     """Identities and versions of what a run has on a server, without their content; None if it has nothing there."""
-    if not run.writeback.exists() or (run.path / "retraction.json").exists():
+    stands = read_json(run.manifest).get("written_back")
+    if stands is None:  # a run of an earlier release
+        stands = not (run.path / "retraction.json").exists()
+    if not stands or not run.writeback.exists():
         return None
     found = read_json(run.writeback)
     if found.get("mode") != "yes":
@@ -375,7 +460,8 @@ def _stands(run: RunDir, runs: Iterable[RunDir]) -> bool:
     """Whether a run's results stand on a server: written, not retracted, not replaced by a later run's."""
     written = _written(run)
     if written is None:
-        return False
+        # What was written and can no longer be named may stand there all the same.
+        return read_json(run.manifest).get("written_back") is True
     later = [one for one in runs if one.path.parent == run.path.parent and one.id > run.id]
     return not any(
         set(written["actions"]) <= set((_written(one) or {"actions": {}})["actions"]) for one in later

@@ -19,6 +19,7 @@ from fhir_adapter.errors import SiteFileError
 from fhir_adapter.yamlfile import line_of, read_yaml
 
 __all__ = [
+    "STANDARD_INPUT",
     "Auth",
     "Bulk",
     "Deletes",
@@ -39,6 +40,9 @@ Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 
 _SECRET_FIELDS = {"user", "username", "password", "token", "secret", "client_secret", "key", "private_key",
                   "passphrase"}  # fmt: skip
+#: The path of a source that is standard input.
+STANDARD_INPUT = Path("-")
+
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -90,7 +94,8 @@ class Source(_Model):
     kind: Literal["rest", "bulk", "files"]
     url: str | None = Field(default=None, description="FHIR base URL; kinds `rest` and `bulk`.")
     path: Path | None = Field(
-        default=None, description="A folder or file; kind `files`; relative to the site file."
+        default=None,
+        description="A folder or file; kind `files`; relative to the site file. `-` is standard input.",
     )
 
     @field_validator("url")
@@ -429,10 +434,11 @@ class Site(_Model):
         """The same site with another source, as `--source` gives it.
 
         The credential and the client certificate stay with their origin, so they are dropped when it changes; the
-        landing is another one too, because resources of two servers must not meet under one id.
+        landing is another one too, because resources of two servers must not meet under one id. Standard input adds
+        to the landing of a site of files.
 
         Args:
-            text: a URL (`http://`, `https://`) or a path.
+            text: a URL (`http://`, `https://`), a path, or `-` for standard input.
 
         Raises:
             SiteFileError: the URL is not usable.
@@ -448,7 +454,9 @@ class Site(_Model):
         if source == self.source:
             return self
         same = source.url and self.source.url and origin(source.url) == origin(self.source.url)
-        place = source.url or str(Path(text).resolve())
+        if source.path == STANDARD_INPUT and self.source.kind == "files":
+            return self.model_copy(update={"source": source})
+        place = source.url or (text if source.path == STANDARD_INPUT else str(Path(text).resolve()))
         mark = hashlib.sha256(place.encode()).hexdigest()[:8]
         changes: dict[str, Any] = {"source": source, "id": f"{self.id[:55]}-{mark}"}
         if not same:
@@ -470,7 +478,9 @@ def _problem(item: Any) -> str:
 
 
 def _beside(folder: Path, path: Path | None) -> Path | None:
-    return None if path is None else folder / Path(os.path.expandvars(path)).expanduser()
+    if path is None or path == STANDARD_INPUT:
+        return path
+    return folder / Path(os.path.expandvars(path)).expanduser()
 
 
 def load_site(path: Path, *, name: str = "") -> Site:

@@ -18,6 +18,7 @@ from fhir_adapter.cli.demo import demo
 from fhir_adapter.cli.explain import explain
 from fhir_adapter.cli.export import export
 from fhir_adapter.cli.generate import generate
+from fhir_adapter.cli.landing import landing_app
 from fhir_adapter.cli.purge import purge
 from fhir_adapter.cli.retract import retract
 from fhir_adapter.cli.run import run
@@ -68,6 +69,7 @@ app.command()(view)
 app.command()(generate)
 app.command()(retract)
 app.command()(purge)
+app.add_typer(landing_app, name="landing")
 app.add_typer(study_app, name="study")
 
 

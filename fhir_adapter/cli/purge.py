@@ -8,10 +8,9 @@ from typing import Annotated
 import msgspec
 import typer
 
-from fhir_adapter.cli.options import Json, Out, Site
+from fhir_adapter.cli.options import Json, OfSource, Out, Site, site_of
 from fhir_adapter.errors import UsageError
 from fhir_adapter.purge import purge_all, purge_subjects, readmit, subject_keys, withdrawn
-from fhir_adapter.site import load_site
 
 __all__ = ["purge"]
 
@@ -36,6 +35,7 @@ def purge(
     bar: Annotated[
         bool, typer.Option("--bar", help="Bar the subjects as well: no later pull brings them again.")
     ] = False,
+    source: OfSource = None,
     out: Out = Path("runs"),
     as_json: Json = False,
 ) -> None:
@@ -44,7 +44,7 @@ def purge(
         raise UsageError("one of --subjects, --withdrawn, --all and --readmit is needed", where="purge")
     if bar and subjects is None and withdrawn_in is None:
         raise UsageError("--bar goes with --subjects or --withdrawn", where="purge")
-    where = load_site(site)
+    where = site_of(site, source)
     if readmitted is not None:
         admitted = readmit(where, subject_keys(readmitted))
         typer.echo(
@@ -54,7 +54,7 @@ def purge(
     if everything:
         numbers: dict[str, object] = {"files": purge_all(where)}
     else:
-        found = subject_keys(subjects) if subjects is not None else withdrawn(withdrawn_in or Path())
+        found = subject_keys(subjects) if subjects is not None else withdrawn(where, withdrawn_in or Path())
         report = msgspec.to_builtins(purge_subjects(where, out, found, bar=bar))
         landing = {f"landing.{name}": number for name, number in report.pop("landing").items()}
         numbers = landing | report

@@ -7,6 +7,10 @@ read to its end under another name: done files are known by their SHA-256. Whoev
 under a name that ends in `.part`, `.tmp` or `.filepart`, or begins with a dot, and renames it when it is whole;
 a file that changes while it is read ends the pull. Where two files carry one resource,
 the version that is newer by `meta` is current, and without versions the one that came later.
+
+The path `-` is standard input: one document or NDJSON, packed or not. It is kept in an unnamed file until it has
+landed, so that its hash is known before anything lands, and nothing is left of it when the process is killed. What
+comes adds to the landing; what it does not hold stays. Content that was read before is not read again.
 """
 
 from __future__ import annotations
@@ -15,18 +19,22 @@ import gzip
 import hashlib
 import io
 import os
+import sys
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import msgspec
 import zstandard
 
 from fhir_adapter.connectors import bundles
 from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Landing, unreadable
 from fhir_adapter.connectors.reports import PullReport, Tally
-from fhir_adapter.errors import SourceIncomplete, SourceNotFhir, SourceUnreachable
-from fhir_adapter.site import Site
+from fhir_adapter.errors import SourceIncomplete, SourceNotFhir, SourceUnreachable, UsageError
+from fhir_adapter.rundir import private_dir
+from fhir_adapter.site import STANDARD_INPUT, Site
 
 __all__ = ["pull_files", "read_files", "source_files"]
 
@@ -40,6 +48,8 @@ _ZSTANDARD_READ = 1024
 _ZSTANDARD_WINDOW = 128 * 1024 * 1024
 _BATCH = 1000
 _BATCH_BYTES = 8 * 1024 * 1024
+_PIECE = 1024 * 1024
+_MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
 
 Progress = Callable[[str, int], None]
 
@@ -87,12 +97,13 @@ def _under_way(place: Path) -> int:
     )
 
 
-def _open(path: Path) -> BinaryIO:
-    if path.name.lower().endswith(".gz"):
-        return gzip.GzipFile(path, "rb")  # type: ignore[return-value]  # it reads as one
-    if path.name.lower().endswith(".zst"):
-        return cast("BinaryIO", io.BufferedReader(_Zstandard(path)))
-    return path.open("rb")
+def _unpacked(name: str, file: BinaryIO) -> BinaryIO:
+    """The content of an open file; to close it does not close the file."""
+    if name.lower().endswith(".gz"):
+        return gzip.GzipFile(fileobj=file, mode="rb")  # type: ignore[return-value]  # it reads as one
+    if name.lower().endswith(".zst"):
+        return cast("BinaryIO", io.BufferedReader(_Zstandard(file)))
+    return file
 
 
 class _Zstandard(io.RawIOBase):
@@ -101,8 +112,8 @@ class _Zstandard(io.RawIOBase):
     The library's own reader takes a cut frame for the end of the file, which would lose resources silently.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
         self._frame: zstandard.ZstdDecompressionObj | None = None
         self._packed = b""
         self._ready = memoryview(b"")
@@ -135,11 +146,6 @@ class _Zstandard(io.RawIOBase):
         self._ready = self._ready[len(part) :]
         return len(part)
 
-    def close(self) -> None:
-        """Closes the file too."""
-        self._file.close()
-        super().close()
-
 
 def _digest(path: Path, name: str) -> str:
     try:
@@ -167,13 +173,22 @@ def _lines(handle: BinaryIO, name: str, limit: int) -> Iterator[Arrival]:
             yield unreadable(text, place)
 
 
-def _arrivals(path: Path, name: str, limit: int) -> Iterator[Arrival]:
+def _of_file(path: Path, name: str, limit: int) -> Iterator[Arrival]:
     try:
-        with _open(path) as handle:
-            if _ending(path) in _NDJSON:
-                yield from _lines(handle, name, limit)
-                return
-            data = handle.read(limit + 1)
+        with path.open("rb") as file:
+            yield from _arrivals(file, path, name, limit)
+    except OSError as error:
+        raise SourceUnreachable(f"the file cannot be read ({error.strerror})", where=name) from error
+
+
+def _arrivals(file: BinaryIO, kind: Path, name: str, limit: int) -> Iterator[Arrival]:
+    """What an open file holds, which is read as one that is called `kind`."""
+    try:
+        handle = _unpacked(kind.name, file)
+        if _ending(kind) in _NDJSON:
+            yield from _lines(handle, name, limit)
+            return
+        data = handle.read(limit + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise SourceNotFhir("the compressed file is damaged or cut short", where=name) from error
     except zstandard.ZstdError as error:
@@ -198,7 +213,7 @@ def read_files(site: Site) -> Iterator[Arrival]:
     place = site.source.path or Path()
     for path in source_files(place)[0]:
         name = path.name if place.is_file() else path.relative_to(place).as_posix()
-        yield from _arrivals(path, name, site.max_page_bytes)
+        yield from _of_file(path, name, site.max_page_bytes)
 
 
 def pull_files(
@@ -218,11 +233,14 @@ def pull_files(
     Raises:
         SourceUnreachable: folder or file missing or not readable.
         SourceNotFhir: a file is cut, damaged or not FHIR, or there is none; files before it have landed.
+        UsageError: standard input is a terminal.
     """
     place = site.source.path
     if place is None:
         raise SourceUnreachable("the site's source has no path")
     report = PullReport("files", full=full, before=landing.sequence)
+    if place == STANDARD_INPUT:
+        return _pull_input(site, landing, report, progress)
     files, others = source_files(place)
     if not files:
         raise SourceNotFhir("no .ndjson or .json file lies here", where=str(place))
@@ -262,7 +280,8 @@ def pull_files(
             report.skipped += 1
             continue
         report.requests += 1
-        landed += _pull_file(path, name, site, landing, report, tally, landed, progress)
+        items = _of_file(path, name, site.max_page_bytes)
+        landed += _pull_file(items, name, site, landing, report, tally, landed, progress)
         after = path.stat()
         if (after.st_size, after.st_mtime_ns) != (state.st_size, state.st_mtime_ns):
             raise SourceNotFhir(
@@ -272,14 +291,96 @@ def pull_files(
             )
         # The marks come last and by themselves: a file that was read half has none.
         landing.append([], marks)
+    return _ended(report, tally, landing)
+
+
+def _ended(report: PullReport, tally: Tally, landing: Landing) -> PullReport:
     tally.into(report)
     report.subjects = len(landing.known("Patient"))
     report.after = landing.sequence
     return report
 
 
+def _pull_input(site: Site, landing: Landing, report: PullReport, progress: Progress | None) -> PullReport:
+    """Lands what stands on standard input."""
+    tally = Tally()
+    # Unnamed: when the process is killed, nothing is left of it.
+    with tempfile.TemporaryFile(dir=private_dir(site.landing_dir)) as file:
+        digest = _take_input(cast("BinaryIO", file), site)
+        mark = Checkpoint(f"content|{digest}", {"done": True})
+        if not report.full and landing.checkpoint(mark.key) is not None:
+            report.skipped += 1
+            return _ended(report, tally, landing)
+        report.requests += 1
+        name = f"stdin-{digest[:12]}"
+        kind = _kind_of(cast("BinaryIO", file), name, site.max_page_bytes)
+        items = _arrivals(cast("BinaryIO", file), kind, name, site.max_page_bytes)
+        _pull_file(items, name, site, landing, report, tally, 0, progress)
+        landing.append([], [mark])
+    return _ended(report, tally, landing)
+
+
+def _take_input(file: BinaryIO, site: Site) -> str:
+    """Copies standard input, within the limits of the site, and gives its SHA-256."""
+    if sys.stdin.isatty():
+        raise UsageError(
+            "standard input is a terminal", where="--source -", remedy="Send a Bundle or NDJSON to it."
+        )
+    limit = site.max_pull_bytes or site.max_page_bytes
+    digest = hashlib.sha256()
+    size = 0
+    while piece := sys.stdin.buffer.read(_PIECE):
+        size += len(piece)
+        if size > limit:
+            name = "max_pull_bytes" if site.max_pull_bytes else "max_page_bytes"
+            raise SourceIncomplete(
+                f"more than {name} ({limit}) stands on standard input; nothing landed",
+                where="--source -",
+                remedy="Set max_pull_bytes in the site file, or send it in parts.",
+            )
+        digest.update(piece)
+        file.write(piece)
+    if not size:
+        raise SourceNotFhir("nothing stands on standard input", where="--source -")
+    file.seek(0)
+    return digest.hexdigest()
+
+
+def _kind_of(file: BinaryIO, name: str, limit: int) -> Path:
+    """What a file of this content would be called: NDJSON has a whole JSON value on its first line, and more lines."""
+    start = file.read(4)
+    file.seek(0)
+    packed = next((ending for magic, ending in _MAGIC.items() if start.startswith(magic)), "")
+    kind = Path(f"{name}.json{packed}")
+    try:
+        content = _unpacked(kind.name, file)
+        first, second = _filled(content, limit), _filled(content, limit)
+        if second and _is_json(first):
+            kind = Path(f"{name}.ndjson{packed}")
+    except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError):
+        pass  # read as a document it says what is wrong with it
+    file.seek(0)
+    return kind
+
+
+def _filled(content: BinaryIO, limit: int) -> bytes:
+    """The next line that is not empty; b"" at the end."""
+    while line := content.readline(limit + 1):
+        if text := line.removeprefix(b"\xef\xbb\xbf").strip():
+            return text
+    return b""
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
 def _pull_file(
-    path: Path,
+    items: Iterator[Arrival],
     name: str,
     site: Site,
     landing: Landing,
@@ -302,7 +403,7 @@ def _pull_file(
         batch.clear()
         size = 0
 
-    for item in _arrivals(path, name, site.max_page_bytes):
+    for item in items:
         number += 1
         if before + number > site.max_resources:
             raise SourceIncomplete(

@@ -5,6 +5,8 @@
       index.sqlite            type, id, version, sequence, place, subject, state, hash; checkpoints; references
       segments/000001.ndjson  resources, one per line, append-only
       barred.json             keyed hashes of the subjects who may not land again
+      index.v1.sqlite         the index as it was before it was brought to this release's version
+      set-aside-1/            a landing whose index could not be read, put there by a repair
 
 Segments are written and synced first; then the index rows and checkpoints follow in one transaction. A run
 that is killed leaves at most a tail that the index does not know, which is cut when the landing is opened
@@ -25,12 +27,13 @@ import filelock
 import msgspec
 
 from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Outcome, gone
-from fhir_adapter.errors import LandingError, RunLocked
-from fhir_adapter.landing import checkpoints, segments
+from fhir_adapter.errors import LandingError
+from fhir_adapter.landing import checkpoints, removal, segments
 from fhir_adapter.landing import purge as purging
 from fhir_adapter.landing.bars import BarList
 from fhir_adapter.landing.batch import Batch
-from fhir_adapter.landing.index import REMEDY, connect, last_sequence
+from fhir_adapter.landing.index import REMEDY, connect, identity, last_sequence
+from fhir_adapter.landing.lock import landing_lock
 from fhir_adapter.landing.purge import Purged
 from fhir_adapter.rundir import private_dir
 
@@ -122,16 +125,7 @@ class Landing:
         """
         lock: filelock.BaseFileLock | None = None
         if not read_only:
-            private_dir(folder)
-            lock = filelock.FileLock(folder / "landing.lock", mode=0o600)
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout as error:
-                raise RunLocked(
-                    "another run holds the lock of this site",
-                    where=str(folder / "landing.lock"),
-                    remedy="Wait for it to end; the lock goes with the process that holds it.",
-                ) from error
+            lock = landing_lock(folder)
         try:
             connection = connect(folder / "index.sqlite", read_only=read_only)
             try:
@@ -144,7 +138,7 @@ class Landing:
                     private_dir(place)
                 segments.settle(place, lengths, cut=not read_only)
                 if not read_only:
-                    purging.finish(connection, place)  # one that was killed
+                    removal.finish(connection, place)  # a purge that was killed
                     last = max(lengths, default=1)
                     writer = segments.SegmentWriter(place, last, lengths.get(last, 0), segment_bytes)
             except BaseException:
@@ -153,7 +147,9 @@ class Landing:
         except sqlite3.DatabaseError as error:
             if lock is not None:
                 lock.release()
-            raise LandingError(f"the index cannot be read ({error})", where="index.sqlite") from error
+            raise LandingError(
+                f"the index cannot be read ({error})", where="index.sqlite", remedy=REMEDY
+            ) from error
         except BaseException:
             if lock is not None:
                 lock.release()
@@ -384,6 +380,11 @@ class Landing:
             yield landed.body
 
     # Reading
+
+    @property
+    def identity(self) -> str:
+        """Name of this landing and of its sequence numbers; another one after a repair that lost something."""
+        return identity(self._connection)
 
     @property
     def sequence(self) -> int:

@@ -12,6 +12,7 @@ import sqlite3
 from pathlib import Path
 
 from fhir_adapter.errors import LandingError
+from fhir_adapter.landing.migrate import SCHEMA_VERSION, migrate
 from fhir_adapter.rundir import FILE_MODE
 
 __all__ = [
@@ -19,48 +20,20 @@ __all__ = [
     "OWN_OUTPUT",
     "REMEDY",
     "RESOURCE",
-    "SCHEMA_VERSION",
     "UNREADABLE",
     "connect",
+    "identity",
     "last_sequence",
 ]
 
-#: Version of the index; a landing of another version is not touched.
-SCHEMA_VERSION = 1
-
 #: What an operator does about a damaged landing.
-REMEDY = "Restore the landing from a backup, or remove the site's state folder and pull again in full."
+REMEDY = "`fhir-adapter landing repair` takes out what is damaged, and the next pull brings it again."
 
 RESOURCE, DELETED, OWN_OUTPUT, UNREADABLE = 0, 1, 2, 3
 
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE segment (number INTEGER PRIMARY KEY, length INTEGER NOT NULL);
-CREATE TABLE landed (
-    sequence      INTEGER PRIMARY KEY,
-    type          TEXT NOT NULL,
-    id            TEXT NOT NULL,
-    version       TEXT NOT NULL,
-    last_updated  TEXT NOT NULL,
-    subject       TEXT,
-    kind          INTEGER NOT NULL,
-    sha256        BLOB NOT NULL,
-    segment       INTEGER,
-    offset        INTEGER,
-    length        INTEGER NOT NULL,
-    origin        TEXT NOT NULL,
-    superseded_by INTEGER
-);
-CREATE INDEX landed_key ON landed (type, id, sequence);
-CREATE INDEX landed_subject ON landed (subject, type, id);
-CREATE INDEX landed_unreadable ON landed (origin) WHERE kind = 3 AND superseded_by IS NULL;
-CREATE TABLE reference (type TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (type, id)) WITHOUT ROWID;
-CREATE TABLE checkpoint (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
-
 
 def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
-    """Opens the index, making it if it is not there and may be made.
+    """Opens the index, making it or bringing it to this release's version where it may be written.
 
     Args:
         path: the SQLite file.
@@ -92,11 +65,12 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
             # vouches for.
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if tables == 0 and version == 0 and not read_only:
-            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-            version = SCHEMA_VERSION
+            if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                connection.close()
+                raise LandingError("the index is damaged", where=path.name, remedy=REMEDY)
+            version = migrate(connection, path)
+        else:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
     except sqlite3.DatabaseError as error:
         raise LandingError(
             f"the index cannot be read ({error})",
@@ -108,7 +82,9 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
         raise LandingError(
             f"the index has version {version}; this release reads {SCHEMA_VERSION}",
             where=path.name,
-            remedy="Use the release that wrote it, or pull into a new state folder.",
+            remedy="`fhir-adapter landing migrate` or the next pull brings it to this version, and keeps a copy."
+            if version < SCHEMA_VERSION
+            else "Use the release that wrote it, or pull into a new state folder.",
         )
     return connection
 
@@ -123,3 +99,9 @@ def last_sequence(connection: sqlite3.Connection) -> int:
         "coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'sequence'), 0))"
     ).fetchone()
     return int(row[0])
+
+
+def identity(connection: sqlite3.Connection) -> str:
+    """Name of the landing: sequence numbers of one landing say nothing about another."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'identity'").fetchone()
+    return str(row[0]) if row else ""

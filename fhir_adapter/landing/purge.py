@@ -1,15 +1,12 @@
 """Taking subjects out of a landing, and the proof that they are out.
 
-The segments that hold them are written anew without them; one transaction then moves the index to the new
-segments and forgets the subjects, and the old files go. What SQLite keeps of deleted rows (free pages, the
-write-ahead log) is overwritten and cut. A purge that is killed is finished when the landing is next opened for
-writing. Copies that lie elsewhere (backups, blocks that a disk has set aside) are out of its reach.
+How they leave the disk stands in `removal`. Copies that lie elsewhere (backups, blocks that a disk has set aside) are
+out of its reach.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -19,15 +16,15 @@ import msgspec
 
 from fhir_adapter.connectors.arrivals import references, subject_key
 from fhir_adapter.errors import LandingError
+from fhir_adapter.landing import journal, removal
 from fhir_adapter.landing.index import DELETED, UNREADABLE
-from fhir_adapter.landing.segments import SegmentReader, segment_path
-from fhir_adapter.rundir import FILE_MODE, sync_dir
+from fhir_adapter.landing.segments import SegmentReader
 
-__all__ = ["Purged", "finish", "linked_patients", "named_patients", "purge"]
+__all__ = ["Purged", "linked_patients", "named_patients", "purge", "whom_it_names"]
 
 _NAMED = re.compile(rb"Patient\\?/([A-Za-z0-9\-.]{1,64})")
+_PATIENT = re.compile(rb'"resourceType"\s*:\s*"Patient"')
 _ID = re.compile(rb'"id"\s*:\s*"([A-Za-z0-9\-.]{1,64})"')
-_COPY = 4 * 1024 * 1024
 
 
 class Purged(msgspec.Struct, frozen=True):
@@ -69,6 +66,14 @@ class _Patient(msgspec.Struct):
 def named_patients(body: bytes) -> set[str]:
     """Keys (`Patient/<id>`) of the patients that some bytes name by a reference."""
     return {f"Patient/{id_.decode()}" for id_ in _NAMED.findall(body)}
+
+
+def whom_it_names(type_: str, body: bytes) -> set[str]:
+    """Keys of the patients whom an unreadable item names; one of a Patient, cut or not, names it by its id as well."""
+    names = named_patients(body)
+    if type_ == "Patient" or (not type_ and _PATIENT.search(body)):
+        names |= {f"Patient/{id_.decode()}" for id_ in _ID.findall(body)}
+    return names
 
 
 def linked_patients(bodies: Iterable[bytes], subjects: Iterable[str]) -> set[str]:
@@ -113,9 +118,7 @@ def purge(
     Raises:
         LandingError: a segment cannot be read or written, or the proof fails.
     """
-    connection.execute("PRAGMA secure_delete = ON")
-    connection.execute("CREATE TEMP TABLE IF NOT EXISTS doomed (sequence INTEGER PRIMARY KEY)")
-    connection.execute("DELETE FROM doomed")
+    removal.begin(connection)
     _doom(connection, subjects)
     digests: set[bytes] = set()
     refs: set[tuple[str, str]] = set()
@@ -126,8 +129,7 @@ def purge(
             body = reader.read(*place)
             names = named_patients(body)
             if kind == UNREADABLE:
-                if type_ == "Patient":
-                    names |= {f"Patient/{id_.decode()}" for id_ in _ID.findall(body)}
+                names = whom_it_names(type_, body)
                 if names & subjects:
                     connection.execute("INSERT OR IGNORE INTO doomed VALUES (?)", (sequence,))
                     unreadable += 1
@@ -158,63 +160,21 @@ def purge(
         )
     ]
     checkpoints = 0
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        # Numbers are never given twice: an older run reads the landing at its own number.
-        connection.execute(
-            "INSERT INTO meta SELECT 'sequence', coalesce(max(sequence), 0) FROM landed WHERE true "
-            "ON CONFLICT (key) DO UPDATE SET value = max(CAST(value AS INTEGER), CAST(excluded.value AS INTEGER))"
-        )
-        connection.execute("INSERT OR REPLACE INTO meta VALUES ('purging', '1')")
-        for segment in with_segment:
-            _rewrite(connection, folder, segment)
-        connection.execute("DELETE FROM landed WHERE sequence IN (SELECT sequence FROM doomed)")
+
+    def also() -> None:
+        nonlocal checkpoints
         connection.executemany(
             "DELETE FROM reference WHERE type = ? AND id = ?", sorted((refs | set(keys)) - kept_refs)
         )
-        for subject in sorted(subjects):
-            checkpoints += connection.execute(
-                "DELETE FROM checkpoint WHERE substr(key, 1, ?) = ?", (len(subject) + 1, f"{subject}|")
-            ).rowcount
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    finally:
-        connection.execute("DROP TABLE IF EXISTS doomed")
-    finish(connection, folder)
+        checkpoints = sum(
+            removal.forget_checkpoints(connection, f"{subject}|") for subject in sorted(subjects)
+        )
+        if number or checkpoints:
+            journal.enter(connection, "purged", {"subjects": found, "versions": number})
+
+    removal.take_out(connection, folder, with_segment, also)
     _prove(connection, folder, subjects, digests)
     return Purged(found, number - unreadable, unreadable, unattributed, naming, checkpoints, size)
-
-
-def finish(connection: sqlite3.Connection, folder: Path) -> None:
-    """Ends a purge whose transaction is through: old segments go, free pages and the log are cut.
-
-    Raises:
-        LandingError: another process reads the index, so that its log cannot be cut.
-    """
-    if connection.execute("SELECT 1 FROM meta WHERE key = 'purging'").fetchone() is None:
-        return
-    known = {row[0] for row in connection.execute("SELECT number FROM segment")}
-    for path in folder.glob("*.ndjson"):
-        if path.stem.isdigit() and int(path.stem) not in known:
-            path.unlink()
-    sync_dir(folder)
-    connection.execute("PRAGMA secure_delete = ON")
-    connection.execute("VACUUM")
-    _cut_log(connection)
-    connection.execute("DELETE FROM meta WHERE key = 'purging'")
-    _cut_log(connection)
-
-
-def _cut_log(connection: sqlite3.Connection) -> None:
-    if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-        raise LandingError(
-            "another process reads the index, so its log still holds what was purged",
-            where="index.sqlite-wal",
-            remedy="Let it end and purge again.",
-        )
 
 
 def _doom(connection: sqlite3.Connection, subjects: Iterable[str]) -> None:
@@ -248,37 +208,6 @@ def _stored(
         for sequence, type_, kind, segment, offset, length, doomed, digest in rows:
             yield sequence, type_, kind, (segment, offset, length), bool(doomed), digest
         last = rows[-1][0]
-
-
-def _rewrite(connection: sqlite3.Connection, folder: Path, old: int) -> None:
-    """Copies what stays of a segment into a new one, and moves the index there."""
-    number = int(connection.execute("SELECT max(number) FROM segment").fetchone()[0]) + 1
-    rows = connection.execute(
-        "SELECT sequence, offset, length FROM landed WHERE segment = ? AND sequence NOT IN "
-        "(SELECT sequence FROM doomed) ORDER BY offset",
-        (old,),
-    ).fetchall()
-    moved: list[tuple[int, int, int]] = []
-    position = 0
-    descriptor = os.open(segment_path(folder, number), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
-    try:
-        with os.fdopen(descriptor, "wb", buffering=_COPY) as target, SegmentReader(folder) as reader:
-            for sequence, offset, length in rows:
-                target.write(reader.read(old, offset, length) + b"\n")
-                moved.append((number, position, sequence))
-                position += length + 1
-            target.flush()
-            os.fsync(target.fileno())
-    except OSError as error:
-        raise LandingError(
-            f"the segment cannot be written anew ({error.strerror})",
-            where=segment_path(Path(), number).name,
-            remedy="Nothing was purged; make room on the disk and purge again.",
-        ) from error
-    sync_dir(folder)
-    connection.executemany("UPDATE landed SET segment = ?, offset = ? WHERE sequence = ?", moved)
-    connection.execute("DELETE FROM segment WHERE number = ?", (old,))
-    connection.execute("INSERT INTO segment VALUES (?, ?)", (number, position))
 
 
 def _prove(connection: sqlite3.Connection, folder: Path, subjects: set[str], digests: set[bytes]) -> None:

@@ -332,3 +332,68 @@ def test_files_under_way_wait(source: Path, pull_from: Pull, landing: Callable[[
     (source / "b.ndjson.part").rename(source / "b.ndjson")
     assert pull_from().findings == []
     assert names(landing()) == ["Patient/a", "Patient/b"]
+
+
+def test_a_file_that_is_still_being_written(
+    tmp_path: Path, source: Path, landing: Callable[[], Landing]
+) -> None:
+    """A file that grows while it is read ends the pull and counts as not read; the next pull reads it whole."""
+    path = source / "a.ndjson"
+    path.write_text(
+        "".join(json.dumps(resource("Patient", f"p{number:04}")) + "\n" for number in range(1500))
+    )
+    site = Site.model_validate(
+        {"id": "files", "source": {"kind": "files", "path": source}, "state_dir": tmp_path}
+    )
+
+    def grow(type_: str, number: int) -> None:
+        with path.open("a") as handle:
+            handle.write(json.dumps(resource("Patient", f"later{number}")) + "\n")
+
+    with Landing.open(site.landing_dir) as opened:
+        with pytest.raises(SourceNotFhir, match=r"changed while it was read.*\.part"):
+            pull(site, PLAN, opened, progress=grow)
+        report = pull(site, PLAN, opened)
+    assert (report.skipped, report.requests) == (0, 1)
+    assert len([name for name in names(landing()) if name.startswith("Patient/later")]) == 2
+
+
+def test_a_file_that_takes_the_place_of_another(
+    source: Path, pull_from: Pull, landing: Callable[[], Landing]
+) -> None:
+    """Renamed over a done file, with its very size and time, new content is read: the hash decides."""
+    path = source / "a.ndjson"
+    path.write_text(json.dumps(resource("Patient", "a", active=True)) + " ")
+    pull_from()
+    stamp = path.stat().st_mtime_ns
+    new = source / "a.ndjson.part"
+    new.write_text(json.dumps(resource("Patient", "a", active=False)))
+    os.utime(new, ns=(stamp + 1, stamp + 1))
+    new.rename(path)
+    assert pull_from().outcome.changed == 1
+    with landing() as opened:
+        assert [b"false" in body for body in opened.bodies("Patient")] == [True]
+
+
+@pytest.mark.parametrize("ending", ["gz", "zst"])
+@pytest.mark.parametrize("kind", ["ndjson", "json"])
+def test_a_packed_file_with_a_damaged_byte(
+    source: Path, pull_from: Pull, landing: Callable[[], Landing], ending: str, kind: str
+) -> None:
+    """It ends the pull by its name and is not taken for done; brought again whole, it is read."""
+    entries = [{"resource": resource("Patient", f"p{number:04}", x=number * 7919)} for number in range(300)]
+    bodies = [json.dumps(entry["resource"]) for entry in entries]
+    plain = json.dumps(resource("Bundle", "b", entry=entries)) if kind == "json" else "\n".join(bodies)
+    pack = gzip.compress if ending == "gz" else zstandard.ZstdCompressor(write_checksum=True).compress
+    whole = pack(plain.encode())
+    damaged = bytearray(whole)
+    damaged[len(whole) * 3 // 4] ^= 0x10
+    path = source / f"a.{kind}.{ending}"
+    for _ in range(2):
+        path.write_bytes(damaged)
+        with pytest.raises(SourceNotFhir, match="damaged") as caught:
+            pull_from()
+        assert caught.value.where == path.name
+    path.write_bytes(whole)
+    pull_from()
+    assert len(names(landing())) == 300

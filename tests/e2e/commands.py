@@ -66,6 +66,11 @@ class Commands:
         assert answer, "the process that forks the commands has died"
         return int(answer)
 
+    @property
+    def pid(self) -> int | None:
+        """The process that forks; the command that is running is its child."""
+        return self._process.pid if self._process is not None else None
+
     def close(self) -> None:
         """Ends the process."""
         if self._process is not None and self._owner == os.getpid():
