@@ -26,7 +26,16 @@ from fhir_adapter.connectors.client import URL_LENGTH, Client, search_url
 from fhir_adapter.connectors.plan import CandidateSearch, PullPlan, SubjectQuery, query_hash, read_types
 from fhir_adapter.connectors.reports import Difference, PullReport, Tally
 from fhir_adapter.connectors.scopes import Access
-from fhir_adapter.connectors.searches import Page, Search, Searched, count, pages, since, takes_post
+from fhir_adapter.connectors.searches import (
+    LinkTooLong,
+    Page,
+    Search,
+    Searched,
+    count,
+    pages,
+    since,
+    takes_post,
+)
 from fhir_adapter.errors import SourceIncomplete
 from fhir_adapter.site import Site
 
@@ -68,7 +77,13 @@ class _Done(msgspec.Struct, frozen=True):
     total: int | None
 
 
-_Event = tuple[_Job, Page | _Done | Exception]
+class _Split(msgspec.Struct, frozen=True):
+    """A search was too wide for the server; these take its place."""
+
+    jobs: tuple[_Job, ...]
+
+
+_Event = tuple[_Job, Page | _Done | _Split | Exception]
 
 
 class _Group(msgspec.Struct):
@@ -108,6 +123,15 @@ def _chunks(items: Iterable[str], size: int) -> Iterator[tuple[str, ...]]:
             batch = []
     if batch:
         yield tuple(batch)
+
+
+def _halves(job: _Job) -> tuple[_Job, _Job]:
+    """A search as two, each for half of the subjects."""
+    half = len(job.subjects) // 2
+    return (
+        msgspec.structs.replace(job, subjects=job.subjects[:half]),
+        msgspec.structs.replace(job, subjects=job.subjects[half:]),
+    )
 
 
 def _subjects(items: Iterable[Arrival], type_: str) -> set[str]:
@@ -450,9 +474,8 @@ class _Pull:
         if len(job.subjects) == 1 or self._fits(job.search()):
             yield job
             return
-        half = len(job.subjects) // 2
-        yield from self._short_enough(msgspec.structs.replace(job, subjects=job.subjects[:half]))
-        yield from self._short_enough(msgspec.structs.replace(job, subjects=job.subjects[half:]))
+        for half in _halves(job):
+            yield from self._short_enough(half)
 
     def _work(self, jobs: list[_Job]) -> None:
         """Runs searches in threads; what they bring is landed here, in one thread."""
@@ -468,6 +491,12 @@ class _Pull:
                     if isinstance(event, Page):
                         self._notes(event)
                         self._land(event.items)
+                        continue
+                    if isinstance(event, _Split):
+                        self._link_too_long(job.query.type)
+                        pending += len(event.jobs) - 1
+                        for part in event.jobs:
+                            pool.submit(self._perform, part)
                         continue
                     again = self._finish(job, event)
                     if again is None:
@@ -513,6 +542,8 @@ class _Pull:
                 if job.mark or total is None or total == len(searched.matched) or attempt == 3:
                     self._put((job, _Done(searched, total)))
                     return
+        except LinkTooLong as error:
+            self._put((job, _Split(_halves(job)) if len(job.subjects) > 1 else error))
         except Exception as error:  # noqa: BLE001 - handed to the landing thread, which raises it
             self._put((job, error))
 
@@ -548,6 +579,11 @@ class _Pull:
 
     def _shrunk(self, type_: str) -> None:
         self.report.find("page-too-large", f"pages of {type_} failed and were asked for in smaller ones")
+
+    def _link_too_long(self, type_: str) -> None:
+        self.report.find(
+            "next-link-too-long", f"the server did not take its own next link; {type_} was searched in parts"
+        )
 
     def _settle_lost(self, type_: str, ids: Iterable[str]) -> None:
         """Reads by id what a search no longer finds: gone is deleted, there is landed as it is now."""
@@ -589,10 +625,18 @@ class _Pull:
 
     def _shared(self, type_: str, ids: tuple[str, ...]) -> None:
         searched = Searched()
-        for page in pages(self.client, Search(type_, (("_id", ",".join(ids)),), f"{type_}?_id"), searched,
-                          self._stop.is_set):  # fmt: skip
-            self._notes(page)
-            self._land(page.items)
+        search = Search(type_, (("_id", ",".join(ids)),), f"{type_}?_id")
+        try:
+            for page in pages(self.client, search, searched, self._stop.is_set):
+                self._notes(page)
+                self._land(page.items)
+        except LinkTooLong:
+            if len(ids) == 1:
+                raise
+            self._link_too_long(type_)
+            self._shared(type_, ids[: len(ids) // 2])
+            self._shared(type_, ids[len(ids) // 2 :])
+            return
         self._settle_lost(type_, (self.landing.known(type_) & set(ids)) - searched.matched)
 
 

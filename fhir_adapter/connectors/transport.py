@@ -7,17 +7,19 @@ a nightly run trusts and whom it asks stands in the site file.
 from __future__ import annotations
 
 import email.utils
+import functools
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, Self
 
 import msgspec
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ReadTimeoutError
+from urllib3.response import BaseHTTPResponse
 from urllib3.util.retry import Retry
 
 from fhir_adapter import __version__
@@ -83,7 +85,22 @@ def seconds_to_wait(value: str, ceiling: float) -> float:
 
 
 class _BoundedRetry(Retry):
-    """Retry with a ceiling for Retry-After in both its forms; a header that is neither form is left aside."""
+    """Retry with a ceiling for Retry-After in both its forms; a header that is neither form is left aside.
+
+    An attempt is a request like any other: `turn` lets it wait for its turn, and ends a pull whose time is over.
+    """
+
+    def __init__(self, *arguments: Any, turn: Callable[[], None] | None = None, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._turn = turn
+
+    def new(self, **settings: Any) -> Self:
+        return super().new(turn=self._turn, **settings)
+
+    def sleep(self, response: BaseHTTPResponse | None = None) -> None:
+        super().sleep(response)
+        if self._turn is not None:
+            self._turn()
 
     def parse_retry_after(self, retry_after: str) -> float:
         return seconds_to_wait(retry_after, float(self.backoff_max))
@@ -155,9 +172,9 @@ class Transport:
         _check_tls(site.tls)
         self._site = site
         self._proxies = Proxies(site.proxy)
+        self._bounds = Bounds(site.requests_per_second)
         self._certified = self._session(certificate=True)
         self._plain = self._session(certificate=False)
-        self._bounds = Bounds(site.requests_per_second)
 
     def bound(self, *, seconds: float | None, size: int | None) -> None:
         """Bounds everything that is sent from now on: time in seconds, bytes of all answers together."""
@@ -180,6 +197,7 @@ class Transport:
             backoff_max=site.retry.max_wait_s,
             raise_on_status=False,
             redirect=False,
+            turn=functools.partial(self._bounds.wait, safe_url(site.source.url or "")),
         )
         adapter = HTTPAdapter(
             max_retries=retry, pool_maxsize=site.concurrency, pool_connections=site.concurrency

@@ -378,7 +378,9 @@ def test_no_answer_of_the_cohort_stands_in_the_package() -> None:
         assert set() == telling & numbers, path.name
     for word in ("retroperitoneal-sarcoma", "anlotinib", "RPS-0"):
         hits = [path for path in PACKAGE.rglob("*.py") if word in path.read_text("utf-8")]
-        assert [] == [path for path in hits if not {"demo", "cli"} & set(path.relative_to(PACKAGE).parts)], word
+        assert [] == [path for path in hits if not {"demo", "cli"} & set(path.relative_to(PACKAGE).parts)], (
+            word
+        )
 
 
 def test_the_cohort_is_the_one_that_the_planner_makes(tmp_path: Path) -> None:

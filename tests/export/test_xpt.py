@@ -225,7 +225,9 @@ _VARIABLES = [
 
 @settings(max_examples=60, deadline=None)
 @given(rows=st.lists(_ROW, min_size=1, max_size=6))
-@example(rows=[("1", None, 0.0, None, dt.date(2253, 1, 1))])  # 293 years after 1960: more nanoseconds than fit
+@example(
+    rows=[("1", None, 0.0, None, dt.date(2253, 1, 1))]
+)  # 293 years after 1960: more nanoseconds than fit
 def test_any_rows_come_back(rows: list[Any], tmp_path_factory: pytest.TempPathFactory) -> None:
     """Whatever text, numbers and dates: the file gives them again, but for NUL and blanks at the end."""
     [made] = transport(table("ADX", "ADaM", ("USUBJID",), _VARIABLES, rows)).tables
