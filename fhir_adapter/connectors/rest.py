@@ -624,12 +624,8 @@ class _Pull:
             )
 
     def _shared(self, type_: str, ids: tuple[str, ...]) -> None:
-        searched = Searched()
-        search = Search(type_, (("_id", ",".join(ids)),), f"{type_}?_id")
         try:
-            for page in pages(self.client, search, searched, self._stop.is_set):
-                self._notes(page)
-                self._land(page.items)
+            items, _ = self._search_now(Search(type_, (("_id", ",".join(ids)),), f"{type_}?_id"))
         except LinkTooLong:
             if len(ids) == 1:
                 raise
@@ -637,7 +633,9 @@ class _Pull:
             self._shared(type_, ids[: len(ids) // 2])
             self._shared(type_, ids[len(ids) // 2 :])
             return
-        self._settle_lost(type_, (self.landing.known(type_) & set(ids)) - searched.matched)
+        self._settle_lost(
+            type_, (self.landing.known(type_) & set(ids)) - {item.id for item in items if item.type == type_}
+        )
 
 
 class _IdentifiedSubject(_ResearchSubject):
