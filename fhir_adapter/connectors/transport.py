@@ -18,7 +18,7 @@ from typing import Any, NoReturn, Self
 import msgspec
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import ReadTimeoutError
+from urllib3.exceptions import DecodeError, ProtocolError, ReadTimeoutError
 from urllib3.response import BaseHTTPResponse
 from urllib3.util.retry import Retry
 
@@ -104,6 +104,23 @@ class _BoundedRetry(Retry):
 
     def parse_retry_after(self, retry_after: str) -> float:
         return seconds_to_wait(retry_after, float(self.backoff_max))
+
+
+def _arriving(response: requests.Response) -> Iterator[bytes]:
+    """The body of an answer, unpacked, in the parts in which it arrives.
+
+    `iter_content` waits until a part is full. A server that drips would keep it waiting for days, and no bound of
+    ours would be looked at meanwhile.
+    """
+    try:
+        while part := response.raw.read1(_CHUNK, decode_content=True):
+            yield part
+    except ProtocolError as error:
+        raise requests.exceptions.ChunkedEncodingError(error) from error
+    except DecodeError as error:
+        raise requests.exceptions.ContentDecodingError(error) from error
+    except ReadTimeoutError as error:
+        raise requests.exceptions.ConnectionError(error) from error
 
 
 def _no_prompt() -> str:
@@ -296,7 +313,7 @@ class Transport:
 
     def _parts(self, response: requests.Response, url: str) -> Iterator[bytes]:
         try:
-            for part in response.iter_content(_CHUNK):
+            for part in _arriving(response):
                 self._bounds.came(len(part), safe_url(url))
                 yield part
         except requests.exceptions.ConnectionError as error:
@@ -326,7 +343,7 @@ class Transport:
         latest = time.monotonic() + _SLOWEST * self._site.retry.timeout_s
         data = bytearray()
         try:
-            for part in response.iter_content(_CHUNK):
+            for part in _arriving(response):
                 data += part
                 self._bounds.came(len(part), safe_url(url))
                 if len(data) > limit:
