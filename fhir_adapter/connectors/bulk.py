@@ -216,9 +216,11 @@ class Export:
             items = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
             if len(items) > _MOST_FILES:
                 raise SourceNotFhir("the manifest of the export names too many files", where=where)
+            if not all(isinstance(item.get("url"), str) and item["url"].strip() for item in items):
+                raise SourceNotFhir("the manifest of the export names a file without URL", where=where)
             return tuple(
                 ExportFile(
-                    allowed_url(str(item.get("url") or ""), answer.url, self._client.site),
+                    allowed_url(item["url"], answer.url, self._client.site),
                     str(item.get("type") or "")[:64],
                     item["count"] if type(item.get("count")) is int else None,
                 )

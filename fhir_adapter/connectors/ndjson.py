@@ -53,13 +53,20 @@ def ndjson(parts: Iterable[bytes], longest: int, where: str) -> Iterator[bytes]:
         BrokenOffError: a gzip stream that is cut or damaged.
         SourceNotFhir: a line is too long.
     """
-    rest = b""
+    rest = bytearray()  # grows in place: a line in many small parts costs no more than one in few
     for part in _unpacked(parts):
-        *lines, rest = (rest + part).split(b"\n")
+        cut = part.rfind(b"\n")
+        lines: list[bytes] = []
+        if cut >= 0:
+            rest += part[:cut]
+            lines = bytes(rest).split(b"\n")
+            rest = bytearray(part[cut + 1 :])
+        else:
+            rest += part
         if len(rest) > longest:
             raise SourceNotFhir(f"a line is longer than max_page_bytes ({longest})", where=where)
         for line in lines:
             if text := line.strip():
                 yield text
-    if text := rest.strip():
+    if text := bytes(rest).strip():
         yield text

@@ -36,7 +36,16 @@ from fhir_adapter.connectors.plan import (
 )
 from fhir_adapter.connectors.reports import Difference, PullReport, Tally
 from fhir_adapter.connectors.scopes import Access
-from fhir_adapter.connectors.searches import Page, Search, Searched, count, pages, since, takes_post
+from fhir_adapter.connectors.searches import (
+    LinkTooLong,
+    Page,
+    Search,
+    Searched,
+    count,
+    pages,
+    since,
+    takes_post,
+)
 from fhir_adapter.errors import SourceIncomplete
 from fhir_adapter.site import Site
 
@@ -87,7 +96,13 @@ class _Done(msgspec.Struct, frozen=True):
     versions: dict[str, str] | None = None
 
 
-_Event = tuple[_Job, Page | _Done | Exception]
+class _Split(msgspec.Struct, frozen=True):
+    """A search was too wide for the server; these take its place."""
+
+    jobs: tuple[_Job, ...]
+
+
+_Event = tuple[_Job, Page | _Done | _Split | Exception]
 
 
 class _Group(msgspec.Struct):
@@ -127,6 +142,15 @@ def _chunks(items: Iterable[str], size: int) -> Iterator[tuple[str, ...]]:
             batch = []
     if batch:
         yield tuple(batch)
+
+
+def _halves(job: _Job) -> tuple[_Job, _Job]:
+    """A search as two, each for half of the subjects."""
+    half = len(job.subjects) // 2
+    return (
+        msgspec.structs.replace(job, subjects=job.subjects[:half]),
+        msgspec.structs.replace(job, subjects=job.subjects[half:]),
+    )
 
 
 def _subjects(items: Iterable[Arrival], type_: str) -> set[str]:
@@ -505,9 +529,8 @@ class _Pull:
         if len(job.subjects) == 1 or self._fits(job.search()):
             yield job
             return
-        half = len(job.subjects) // 2
-        yield from self._short_enough(msgspec.structs.replace(job, subjects=job.subjects[:half]))
-        yield from self._short_enough(msgspec.structs.replace(job, subjects=job.subjects[half:]))
+        for half in _halves(job):
+            yield from self._short_enough(half)
 
     def _work(self, jobs: list[_Job]) -> None:
         """Runs searches in threads; what they bring is landed here, in one thread."""
@@ -524,6 +547,12 @@ class _Pull:
                         raise event  # noqa: TRY301 - it was raised in another thread
                     if isinstance(event, Page):
                         waiting = self._land_pages(event)
+                        continue
+                    if isinstance(event, _Split):
+                        self._link_too_long(job.query.type)
+                        pending += len(event.jobs) - 1
+                        for part in event.jobs:
+                            pool.submit(self._perform, part)
                         continue
                     again = self._finish(job, event)
                     if again is None:
@@ -585,6 +614,8 @@ class _Pull:
                 if job.mark or total is None or total == len(searched.matched) or attempt == 3:
                     self._put((job, _Done(searched, total, self._versions(job, searched.started))))
                     return
+        except LinkTooLong as error:
+            self._put((job, _Split(_halves(job)) if len(job.subjects) > 1 else error))
         except Exception as error:  # noqa: BLE001 - handed to the landing thread, which raises it
             self._put((job, error))
 
@@ -656,6 +687,11 @@ class _Pull:
     def _shrunk(self, type_: str) -> None:
         self.report.find("page-too-large", f"pages of {type_} failed and were asked for in smaller ones")
 
+    def _link_too_long(self, type_: str) -> None:
+        self.report.find(
+            "next-link-too-long", f"the server did not take its own next link; {type_} was searched in parts"
+        )
+
     def _settle_lost(
         self, type_: str, ids: Iterable[str], subjects: tuple[str, ...] = (), *, sought: bool = True
     ) -> None:
@@ -713,17 +749,20 @@ class _Pull:
             )
 
     def _shared(self, type_: str, ids: tuple[str, ...]) -> None:
-        searched = Searched()
-        for page in pages(self.client, Search(type_, (("_id", ",".join(ids)),), f"{type_}?_id"), searched,
-                          self._stop.is_set):  # fmt: skip
-            self._notes(page)
-            self._land(page.items)
-        # A page may come short, and a search by id has no count to tell: what it does not find is read by its id.
-        lost = set(ids) - searched.matched
+        try:
+            items, _ = self._search_now(Search(type_, (("_id", ",".join(ids)),), f"{type_}?_id"))
+        except LinkTooLong:
+            if len(ids) == 1:
+                raise
+            self._link_too_long(type_)
+            self._shared(type_, ids[: len(ids) // 2])
+            self._shared(type_, ids[len(ids) // 2 :])
+            return
+        # A page may come short, and not every server counts: what a search by id does not find is read by its id.
+        lost = set(ids) - {item.id for item in items if item.type == type_}
         known = self.landing.known(type_) & lost
         self._settle_lost(type_, known)
-        # Where references lead nowhere by the thousand,
-        # reading each of them in every pull would cost more than it finds.
+        # Where references lead nowhere by the thousand, reading each in every pull would cost more than it finds.
         left = max(0, _MOST_READS - self._reads.get(type_, 0))
         new = sorted(lost - known)[:left]
         self._reads[type_] = self._reads.get(type_, 0) + len(new)

@@ -17,13 +17,17 @@ from fhir_adapter.connectors.paging import Trail, allowed_url, ignored_parameter
 from fhir_adapter.connectors.transport import TimedOut, TooLong
 from fhir_adapter.errors import SourceIncomplete, SourceNotFhir
 
-__all__ = ["Page", "Search", "Searched", "count", "instant", "pages", "since", "takes_post"]
+__all__ = ["LinkTooLong", "Page", "Search", "Searched", "count", "instant", "pages", "since", "takes_post"]
 
 _FIRST_YEAR, _LAST_YEAR = 2000, 2200
 #: How far back a pull begins before the mark that the last one left: servers index with a delay.
 OVERLAP = dt.timedelta(minutes=5)
 #: Search modes of entries that are no matches.
 _BESIDE = frozenset({"include", "outcome"})
+
+
+class LinkTooLong(SourceNotFhir):
+    """The server does not take a next link of its own, which is long; a narrower search may need none."""
 
 
 class Search(msgspec.Struct, frozen=True):
@@ -187,6 +191,7 @@ def pages(client: Client, search: Search, so_far: Searched, stop: Callable[[], b
 
     Raises:
         SourceIncomplete: it runs in a circle, or its cursor expires at every attempt.
+        LinkTooLong: the server does not take its own next link.
         SourceNotFhir: the server ignores a parameter, does not know it, or sends no Bundle.
         AdapterError: what `Client.get` raises.
     """
@@ -227,6 +232,12 @@ def pages(client: Client, search: Search, so_far: Searched, stop: Callable[[], b
                 raise SourceIncomplete(f"the paging cursor expired {so_far.restarts} times", where=where)
             trail, since_start = Trail(where), set()
             continue
+        if not beginning and answer.status in {404, 414} and len(url) > URL_LENGTH:
+            raise LinkTooLong(
+                f"the server answers {answer.status} to its own next link of {len(url)} characters",
+                where=where,
+                remedy="Raise `page_size`, so that fewer pages are needed.",
+            )
         if beginning and answer.status in {400, 422, 501} and any(n == "_lastUpdated" for n, _ in sent):
             so_far.refused = True
             return

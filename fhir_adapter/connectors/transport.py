@@ -18,8 +18,8 @@ from typing import Any, NoReturn, Self
 import msgspec
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import BaseHTTPResponse
-from urllib3.exceptions import ReadTimeoutError
+from urllib3.exceptions import DecodeError, ProtocolError, ReadTimeoutError
+from urllib3.response import BaseHTTPResponse
 from urllib3.util.retry import Retry
 
 from fhir_adapter import __version__
@@ -87,25 +87,40 @@ def seconds_to_wait(value: str, ceiling: float) -> float:
 class _BoundedRetry(Retry):
     """Retry with a ceiling for Retry-After in both its forms; a header that is neither form is left aside.
 
-    A request that is repeated is one more request: it waits for its turn among all.
+    An attempt is a request like any other: `turn` lets it wait for its turn, and ends a pull whose time is over.
     """
 
-    turn: Callable[[], None] | None = None
+    def __init__(self, *arguments: Any, turn: Callable[[], None] | None = None, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._turn = turn
 
-    def new(self, **changes: Any) -> Self:
-        """A copy, which the library makes for each attempt."""
-        made = super().new(**changes)
-        made.turn = self.turn
-        return made
+    def new(self, **settings: Any) -> Self:
+        return super().new(turn=self._turn, **settings)
 
     def sleep(self, response: BaseHTTPResponse | None = None) -> None:
-        """Waits before the next attempt."""
         super().sleep(response)
-        if self.turn is not None:
-            self.turn()
+        if self._turn is not None:
+            self._turn()
 
     def parse_retry_after(self, retry_after: str) -> float:
         return seconds_to_wait(retry_after, float(self.backoff_max))
+
+
+def _arriving(response: requests.Response) -> Iterator[bytes]:
+    """The body of an answer, unpacked, in the parts in which it arrives.
+
+    `iter_content` waits until a part is full. A server that drips would keep it waiting for days, and no bound of
+    ours would be looked at meanwhile.
+    """
+    try:
+        while part := response.raw.read1(_CHUNK, decode_content=True):
+            yield part
+    except ProtocolError as error:
+        raise requests.exceptions.ChunkedEncodingError(error) from error
+    except DecodeError as error:
+        raise requests.exceptions.ContentDecodingError(error) from error
+    except ReadTimeoutError as error:
+        raise requests.exceptions.ConnectionError(error) from error
 
 
 def _no_prompt() -> str:
@@ -199,8 +214,8 @@ class Transport:
             backoff_max=site.retry.max_wait_s,
             raise_on_status=False,
             redirect=False,
+            turn=functools.partial(self._bounds.wait, safe_url(site.source.url or "")),
         )
-        retry.turn = functools.partial(self._bounds.wait, safe_url(site.source.url or ""))
         adapter = HTTPAdapter(
             max_retries=retry, pool_maxsize=site.concurrency, pool_connections=site.concurrency
         )
@@ -298,7 +313,7 @@ class Transport:
 
     def _parts(self, response: requests.Response, url: str) -> Iterator[bytes]:
         try:
-            for part in response.iter_content(_CHUNK):
+            for part in _arriving(response):
                 self._bounds.came(len(part), safe_url(url))
                 yield part
         except requests.exceptions.ConnectionError as error:
@@ -328,7 +343,7 @@ class Transport:
         latest = time.monotonic() + _SLOWEST * self._site.retry.timeout_s
         data = bytearray()
         try:
-            for part in response.iter_content(_CHUNK):
+            for part in _arriving(response):
                 data += part
                 self._bounds.came(len(part), safe_url(url))
                 if len(data) > limit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -328,6 +329,38 @@ def test_bomb_in_a_file(exporter: Exporter, server: Any, operator: Operator) -> 
     exporter.damage = lambda name, body: gzip.compress(b"x" * 50_000_000)
     status, said = operator.pull(server.base, **bulk(server, max_page_bytes=100_000))
     assert (status, "a line is longer than max_page_bytes" in said) == (22, True)
+
+
+def test_lines_without_end(exporter: Exporter, server: Any, operator: Operator) -> None:
+    """A file that never ends its line is left soon after `max_page_bytes`, however much there is of it."""
+    sent: list[int] = []
+
+    def endless() -> Iterator[bytes]:
+        for number in range(2000):
+            sent.append(number)
+            yield b"x" * 2**16
+
+    exporter.damage = lambda name, body: Response(endless(), headers={"Connection": "close"})
+    status, said = operator.pull(server.base, **bulk(server, max_page_bytes=1_000_000))
+    assert (status, "a line is longer than max_page_bytes" in said) == (22, True)
+    assert len(sent) < 1000  # what the sockets hold besides
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "http://169.254.169.254/x", "../../../etc/passwd", ""])
+def test_names_of_files_make_no_paths(exporter: Exporter, server: Any, operator: Operator, url: str) -> None:
+    """Whatever a manifest calls its files, nothing is read but from the server itself, and no file gets its name."""
+    manifest = exporter.manifest
+
+    def odd(kicked: Request) -> dict[str, Any]:
+        tree = manifest(kicked)
+        tree["output"] = [{"type": "../../Patient", "url": url}]
+        return tree
+
+    exporter.manifest = odd  # type: ignore[method-assign]
+    status, said = operator.pull(server.base, **bulk(server))
+    assert status in {21, 22}
+    assert "root:" not in said
+    assert not [path for path in operator.folder.rglob("*") if "passwd" in path.name]
 
 
 def test_lines_that_are_no_resources_are_kept(exporter: Exporter, server: Any, operator: Operator) -> None:

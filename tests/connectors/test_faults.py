@@ -113,6 +113,30 @@ def test_retry_after_in_any_form(stub: Any, run: Any, value: str) -> None:
     assert run().received["Observation"] == 1
 
 
+def test_repeated_attempts_wait_for_their_turn(stub: Any, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`requests_per_second` paces every attempt, also those after a 503; the clock is the test's own."""
+
+    class Clock:
+        """A clock that moves when somebody sleeps."""
+
+        now = 0.0
+
+        def monotonic(self) -> float:
+            """Seconds slept so far."""
+            return self.now
+
+        def sleep(self, seconds: float) -> None:
+            """Moves the clock."""
+            self.now += seconds
+
+    clock = Clock()
+    monkeypatch.setattr("fhir_adapter.connectors.bounds.time", clock)
+    stub.enrol("p1")
+    stub.before = only("/Observation", Response("", 503), times=3)
+    run(requests_per_second=2, concurrency=1, retry={"attempts": 5, "max_wait_s": 0, "timeout_s": 5})
+    assert clock.now == pytest.approx((len(stub.requests) - 1) / 2)
+
+
 def test_page_that_is_cut(stub: Any, run: Any, landed: Any) -> None:
     """A page that ends too early is asked for again; if it stays so the pull ends without a mark."""
     stub.enrol("a")

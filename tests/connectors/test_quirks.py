@@ -27,7 +27,7 @@ HERE = "connectors/test_quirks.py"
 QUIRKS: dict[int, tuple[str, ...]] = {
     1: (f"{HERE}::test_next_link_stops_at_a_cap",),
     2: (f"{HERE}::test_count_is_capped",),
-    3: (f"{HERE}::test_page_is_cut_short_and_the_next_skips",),
+    3: (f"{HERE}::test_page_is_cut_short_and_the_next_skips", f"{HERE}::test_what_is_referred_to_is_counted_too"),
     4: (f"{HERE}::test_cursor_expires", f"{HERE}::test_cursor_expires_always"),
     5: (f"{HERE}::test_next_links_are_followed_as_given",),
     6: (f"{HERE}::test_empty_page_before_the_last", f"{HERE}::test_next_link_never_answers"),
@@ -113,6 +113,26 @@ def test_count_is_capped(server: Any, operator: Operator) -> None:
 
     server.search = capped
     assert operator.pull(server.base) == (0, "")
+    assert operator.landed() == set(server.resources)
+
+
+def test_what_is_referred_to_is_counted_too(server: Any, operator: Operator) -> None:
+    """A Medication that a page leaves out is no orphan: the count tells, and a second search may bring it."""
+    left = [1]
+
+    def cut(request: Request, bundle: dict[str, Any]) -> None:
+        if searched(request, "Medication") and bundle["entry"] and left[0]:
+            left[0] -= 1
+            del bundle["entry"][-1]
+
+    server.change_bundle = cut
+    assert operator.pull(server.base) == (0, "")
+    assert operator.landed() == set(server.resources)
+    left[0] = 100
+    status, said = operator.pull(server.base, "--full")
+    assert (status, "the server counts 1 Medication, 0 came" in said) == (22, True)
+    missing = operator.manifest["failed_pull"]["missing"]
+    assert ("Medication" in missing, "Observation" in missing) == (True, False)
     assert operator.landed() == set(server.resources)
 
 
@@ -253,8 +273,9 @@ def test_next_link_is_relative(server: Any, operator: Operator) -> None:
     assert operator.landed() == set(server.resources)
 
 
-def test_long_next_link_is_not_found(server: Any, operator: Operator) -> None:
-    """A next link that the server itself no longer takes ends the pull and says so; no search of ours is long."""
+@pytest.mark.parametrize("status", [404, 414])
+def test_long_next_link_is_not_found(server: Any, operator: Operator, status: int) -> None:
+    """A next link that the server itself no longer takes is avoided by narrower searches, which a finding tells."""
 
     def long(request: Request, bundle: dict[str, Any]) -> None:
         link = next_link(bundle)
@@ -262,10 +283,14 @@ def test_long_next_link_is_not_found(server: Any, operator: Operator) -> None:
             link["url"] += "&ct=" + "x" * 2048
 
     server.change_bundle = long
-    server.before = lambda request: Response("{}", 404) if len(request.url) > 2048 else None
-    status, said = operator.pull(server.base, page_size=20)
-    assert (status, "the server answers 404" in said) == (22, True)
-    assert operator.manifest["failed_pull"]["missing"]["Observation"] == 6
+    server.before = lambda request: Response("{}", status) if len(request.url) > 2048 else None
+    assert operator.pull(server.base, page_size=20) == (0, "")
+    assert operator.landed() == set(server.resources)
+    assert operator.findings == {"next-link-too-long"}
+    ended, said = operator.pull(server.base, "--full", page_size=10)  # more than that has a single patient
+    assert (ended, f"the server answers {status} to its own next link" in said) == (22, True)
+    assert "Raise `page_size`" in said
+    assert 1 <= operator.manifest["failed_pull"]["missing"]["Observation"] <= 6
 
 
 def test_pages_without_end(server: Any, operator: Operator) -> None:

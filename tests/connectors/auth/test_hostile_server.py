@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import resource
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,80 @@ def test_redirects_elsewhere(
     assert ended.status == 21
     assert f"a link leads to another host ({elsewhere.base})" in ended.err
     assert not elsewhere.requests
+
+
+@pytest.mark.parametrize(
+    ("target", "ended"),
+    [
+        ("file:///etc/passwd", 22),
+        ("ftp://127.0.0.1/x", 22),
+        ("//evil.example/fhir", 21),
+        ("http://169.254.169.254/latest/meta-data", 21),
+        ("http://[::1]:1/fhir", 21),
+        ("http://localhost.evil.example/fhir", 21),
+    ],
+)
+@pytest.mark.parametrize("place", ["metadata", "Observation"])
+def test_redirects_to_what_is_no_server_of_ours(
+    six: Any, pulled: Any, bearer: dict[str, Any], place: str, target: str, ended: int
+) -> None:
+    """Files, metadata services of clouds and other names are not asked, and the message stays readable."""
+    six.before = lambda request: (
+        Response("", 307, {"Location": target}) if request.path.endswith(f"/{place}") else None
+    )
+    done = pulled(six.base, auth=bearer)
+    assert done.status == ended
+    assert len(done.err) < LINE
+    assert done.err.rstrip("\n").isprintable()
+
+
+def test_redirects_in_a_circle(six: Any, pulled: Any) -> None:
+    """A redirect to itself is followed a few times."""
+    asked: list[str] = []
+
+    def around(request: Request) -> Response | None:
+        if not request.path.endswith("/Observation"):
+            return None
+        asked.append(request.url)
+        return Response("", 302, {"Location": f"{six.base}/Observation?n={len(asked) % 2}"})
+
+    six.before = around
+    ended = pulled(six.base)
+    assert (ended.status, "redirects without end" in ended.err) == (21, True)
+    assert len(asked) < 10
+
+
+@pytest.mark.parametrize("flood", ["many", "long"])
+def test_floods_of_headers(six: Any, pulled: Any, flood: str) -> None:
+    """Thousands of headers, or one of a megabyte, are no answer; the server is asked a few times and no more."""
+    asked: list[str] = []
+
+    def flooded(request: Request) -> Response:
+        asked.append(request.url)
+        headers = [(f"X-{i}", "y") for i in range(5000)] if flood == "many" else [("X", "y" * 2**20)]
+        return Response("{}", 200, headers)
+
+    on_search(six, flooded)
+    ended = pulled(six.base)
+    assert ended.status in {20, 22}
+    assert len(ended.err) < LINE
+    assert len(asked) < 10
+
+
+def test_slow_drip(six: Any, pulled: Any) -> None:
+    """A page that comes byte by byte, each in time, is given up when the pull's time is over."""
+    dripped: list[int] = []
+
+    def drops() -> Iterator[bytes]:
+        for number in range(1000):
+            dripped.append(number)
+            threading.Event().wait(0.02)  # the drip itself: nothing else shows what it does
+            yield b" "
+
+    on_search(six, lambda request: Response(drops(), content_type="application/fhir+json"))
+    ended = pulled(six.base, max_pull_s=1)
+    assert (ended.status, "takes longer than max_pull_s (1)" in ended.err) == (22, True)
+    assert len(dripped) < 500
 
 
 def test_links_elsewhere(six: Any, pulled: Any, bearer: dict[str, Any], elsewhere: Elsewhere) -> None:
