@@ -147,7 +147,7 @@ def test_mended_line_is_no_longer_unreadable(
         ("b.json.gz", b"plain", "damaged or cut short"),
         (
             "b.ndjson.gz",
-            gzip.compress(b'{"resourceType":"Patient","id":"x"}\n' * 99)[:-20],
+            gzip.compress(b'{"resourceType":"Patient","id":"x"}\n' * 99, mtime=0)[:-20],
             "damaged or cut short",
         ),
     ],

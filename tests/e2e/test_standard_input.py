@@ -61,7 +61,7 @@ def send(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         b"\xef\xbb\xbf\n\n" + NDJSON,
         json.dumps(PATIENTS).encode() + b"\n\n",
         json.dumps(BUNDLE).encode() + b"\n" + NDJSON,
-        gzip.compress(NDJSON),
+        gzip.compress(NDJSON, mtime=0),
         gzip.compress(json.dumps(BUNDLE, indent=2).encode()),
         zstandard.ZstdCompressor().compress(NDJSON),
         zstandard.ZstdCompressor().compress(json.dumps(BUNDLE).encode()),
