@@ -118,6 +118,10 @@ class Landing(Protocol):
     def versions(self, type_: str, subjects: Iterable[str]) -> dict[str, str]:
         """Ids of a type that are current for these subjects, as `known`, with their versions."""
 
+    @property
+    def bars_anyone(self) -> bool:
+        """Whether there is a subject of whom nothing may land."""
+
     def admits(self, item: Arrival) -> bool:
         """Whether an arrival may land; nothing of a barred subject may."""
 

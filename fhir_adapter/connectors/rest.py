@@ -230,12 +230,11 @@ class _Pull:
     # Landing
 
     def _land(self, items: list[Arrival], checkpoints: Iterable[Checkpoint] = ()) -> None:
-        admitted = [item for item in items if self.landing.admits(item)]
-        if len(admitted) < len(items):
+        if self.landing.bars_anyone:
             for item in items:
                 if not self.landing.admits(item):
                     self.report.bar(item)
-        items = admitted
+            items = [item for item in items if self.landing.admits(item)]
         self._tally.add(items)
         self._number += len(items)
         if self._number > self.site.max_resources:

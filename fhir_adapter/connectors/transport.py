@@ -341,19 +341,20 @@ class Transport:
 
     def _body(self, response: requests.Response, url: str, limit: int) -> bytes:
         latest = time.monotonic() + _SLOWEST * self._site.retry.timeout_s
+        where = safe_url(url)
         data = bytearray()
         try:
             for part in _arriving(response):
                 data += part
-                self._bounds.came(len(part), safe_url(url))
+                self._bounds.came(len(part), where)
                 if len(data) > limit:
                     ours = limit == self._site.max_page_bytes
                     raise TooLong(
                         f"the answer is longer than {'max_page_bytes' if ours else 'it may be'} ({limit})",
-                        where=safe_url(url),
+                        where=where,
                     )
                 if time.monotonic() > latest:
-                    raise TimedOut("the answer takes too long", where=safe_url(url))
+                    raise TimedOut("the answer takes too long", where=where)
         except requests.exceptions.ConnectionError as error:
             raise BrokenOffError from error
         return bytes(data)

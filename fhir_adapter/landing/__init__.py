@@ -338,9 +338,14 @@ class Landing:
 
     # Who may land
 
+    @property
+    def bars_anyone(self) -> bool:
+        """Whether any subject is barred."""
+        return len(self.bars) > 0
+
     def admits(self, item: Arrival) -> bool:
         """Whether an arrival may land: nothing that is about a barred subject, or that cannot be read and names one."""
-        if not len(self.bars):
+        if not self.bars_anyone:
             return True
         named = purging.named_patients(item.body) if item.state == "unreadable" else {item.subject}
         return not any(self.bars.holds(subject) for subject in named)
