@@ -1,82 +1,52 @@
-"""One run, stage after stage: connect, land, map, derive, analyse, report, write back.
-
-Each stage reads what the stage before it left in the run folder and leaves files that a person can open, so that any
-stage can be run alone, inspected and resumed. A run folder carries copies of its study and site files (a site file
-holds no credential), hence a stage needs nothing but the folder.
-"""
+"""A run: its folder, its stages, and how it ended."""
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pandas as pd
 
-from fhir_adapter import __version__
 from fhir_adapter.accounting import QUARANTINED, Disposition, Finding, check_sums, summary
 from fhir_adapter.analysis.stage import analyse
 from fhir_adapter.connectors import PullReport, plan_from_study, pull
 from fhir_adapter.datasets import metadata, read_dataset, write_dataset
 from fhir_adapter.derive.stage import derive
 from fhir_adapter.errors import (
-    AccountingError,
     AdapterError,
     RunDirError,
-    RunLocked,
-    SiteFileError,
-    StudyFileError,
-    UsageError,
     WriteBackRefused,
 )
 from fhir_adapter.export import render_definition, study_tables
-from fhir_adapter.landing import Landed, Landing, LeftOut
+from fhir_adapter.landing import Landed, Landing
 from fhir_adapter.mapping.catalogue import shipped_views, view_names
 from fhir_adapter.mapping.domains.consent import REFUSED
 from fhir_adapter.mapping.release import Release, release_of_version
 from fhir_adapter.mapping.stage import Mapped, map_resources
 from fhir_adapter.mapping.views import load_view
+from fhir_adapter.pipeline.accounts import check_wire, set_aside
+from fhir_adapter.pipeline.from_site import identity_key, own_maps, write_url
 from fhir_adapter.purge import forget_withdrawn
 from fhir_adapter.results import Results, read_results
-from fhir_adapter.rundir import RunDir, private_dir, read_json, site_lock, write_atomic, write_json
+from fhir_adapter.rundir import RunDir, read_json, site_lock, write_atomic, write_json
 from fhir_adapter.runlog import RunLog
-from fhir_adapter.site import Site, load_site
-from fhir_adapter.study import Study, load_study
+from fhir_adapter.site import Site
+from fhir_adapter.study import Study
 from fhir_adapter.writeback.build import build_resources, lineage_manifest
 from fhir_adapter.writeback.release import refuse_release
 from fhir_adapter.writeback.submit import plan, retract, submit
 from fhir_adapter.writeback.transport import WriteClient
-from fhir_adapter.yamlfile import open_questions
 
-__all__ = [
-    "STAGES",
-    "Run",
-    "Settings",
-    "identity_key",
-    "new_run",
-    "open_run",
-    "run_all",
-    "with_source",
-]
+__all__ = ["STAGES", "Run", "Settings"]
 
 STAGES = ("pull", "map", "derive", "analyse", "report", "write-back")
 
 _ADAM = tuple(name for name, dataset in metadata().items() if dataset.model == "ADaM")
 _SDTM = tuple(name for name, dataset in metadata().items() if dataset.model == "SDTM")
-#: Packages whose version can change a number or a byte of the report.
-_PACKAGES = ("pandas", "numpy", "scipy", "lifelines", "statsmodels", "pyarrow", "matplotlib", "jinja2", "msgspec",
-             "fhirpathpy", "fhir.resources")  # fmt: skip
-
-
-#: Folder of a run with the study's own views and concept maps.
-OWN_FILES = "study"
 
 
 @dataclass(frozen=True)
@@ -188,7 +158,7 @@ class Run:
                 keep=self._keep_failed_pull,
             )
             self.manifest.pop("failed_pull", None)
-            _check_wire(report, landing.counts())
+            check_wire(report, landing.counts())
             cutoff = self.study.study.data_cutoff
             self.manifest["data_cutoff"] = (
                 dt.datetime.now(dt.UTC).date().isoformat() if cutoff == "rolling" else cutoff.isoformat()
@@ -224,10 +194,10 @@ class Run:
                     counts["purged"] = len(found)
                     resources, mapped = self._mapped(sequence)
                     mapped.findings.extend(found)
-            self.manifest["concept_maps"] = _own_maps(self.site)
+            self.manifest["concept_maps"] = own_maps(self.site)
             with self._landing() as landing:
                 landed = landing.counts(sequence)
-                aside = [_set_aside(item) for item in landing.left_out(sequence)]
+                aside = [set_aside(item) for item in landing.left_out(sequence)]
                 broken = {(item.type, item.id): item.body for item in landing.unreadable(sequence)}
             dispositions = [*mapped.dispositions, *aside]
             bodies = {(item.type, item.id): item.body for item in resources} | broken
@@ -390,7 +360,7 @@ class Run:
         with self._stage("write-back") as counts:
             resources = self._outputs()
             if mode == "yes":
-                with WriteClient(self.site, _write_url(self.site)) as client:
+                with WriteClient(self.site, write_url(self.site)) as client:
                     refuse_release(client)
                     outcome = plan(client, resources)
                     # Before it is sent: a transaction that is refused can be looked at.
@@ -445,7 +415,7 @@ class Run:
             keys = list(read_json(self.folder.writeback)["actions"])
         else:
             keys = [f"{item['resourceType']}/{item['id']}" for item in self._outputs()]
-        with WriteClient(self.site, _write_url(self.site)) as client:
+        with WriteClient(self.site, write_url(self.site)) as client:
             outcome = retract(client, keys)
         write_json(self.folder.path / "retraction.json", outcome)
         self.manifest["written_back"] = False
@@ -513,34 +483,6 @@ class Run:
         self.log.failed(code, status)
 
 
-def _check_wire(report: PullReport, landed: dict[str, dict[str, int]]) -> None:
-    """No resource that was counted at the wire may be missing from the landing.
-
-    Raises:
-        AccountingError: the landing holds fewer of a type than came (it may hold more, from earlier pulls).
-    """
-    short = [
-        f"{type_}: {number} came, {landed.get(type_, {}).get('total', 0)} landed"
-        for type_, number in sorted(report.received.items())
-        if number > landed.get(type_, {}).get("total", 0)
-    ]
-    if short:
-        raise AccountingError(
-            "resources that came over the wire are not in the landing: " + "; ".join(short),
-            where="pull",
-            remedy="This is a defect of the adapter; keep the run folder and report it.",
-        )
-
-
-def _set_aside(item: LeftOut) -> Disposition:
-    """The disposition of what the landing does not hand to the mapping."""
-    unreadable = item.reason == "unreadable"
-    return Disposition(
-        type=item.type, id=item.id, version=item.version, sequence=item.sequence, reason=item.reason,
-        outcome="quarantined" if unreadable else "not-needed", path="$" if unreadable else "",
-    )  # fmt: skip
-
-
 def _flow(results: Results) -> list[dict[str, Any]]:
     display = next(item for item in results.displays if item.id == "flow")
     return [
@@ -557,151 +499,3 @@ def _flow(results: Results) -> list[dict[str, Any]]:
 def _resource_types(study: Study) -> list[str]:
     """Resource types that the study's views read; they are the same in every release."""
     return sorted({load_view(shipped_views()[name]).resource for name in view_names(study)})
-
-
-def _versions() -> dict[str, str]:
-    found = {"fhir_adapter": __version__, "python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # pragma: no cover - all are dependencies
-            found[name] = "missing"
-    return found
-
-
-def with_source(site: Site, source: str | None) -> Site:
-    """The site with another source: a URL, a folder of files, or `-` for standard input.
-
-    Raises:
-        UsageError: no such folder.
-        SiteFileError: a URL that is none.
-    """
-    if source is None:
-        return site
-    if source != "-" and not source.startswith(("http://", "https://")) and not Path(source).exists():
-        raise UsageError("no such folder or file", where="--source")
-    return site.with_source(source)
-
-
-def identity_key(site: Site) -> bytes | None:
-    """The HMAC key of subject identifiers, if the site has one.
-
-    Raises:
-        SiteFileError: its file cannot be read, or is too short for a key.
-    """
-    if site.identity.key_file is None:
-        return None
-    try:
-        key = site.identity.key_file.read_bytes().strip()
-    except OSError as error:
-        raise SiteFileError(
-            f"the key file cannot be read ({error.strerror})", where="identity.key_file"
-        ) from error
-    if len(key) < 16:
-        raise SiteFileError("the key file holds fewer than 16 bytes", where="identity.key_file")
-    return key
-
-
-def _own_maps(site: Site) -> dict[str, str]:
-    """The site's own concept maps with their SHA-256: with another map the same resources give other rows."""
-    return {
-        f"{folder.name}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
-        for folder in site.concept_dirs
-        for path in sorted(folder.glob("*.json"))
-    }
-
-
-def _write_url(site: Site) -> str:
-    url = site.write_back.url or site.source.url
-    if url is None:
-        raise SiteFileError("a source of files needs a server to write to", where="write_back.url")
-    return url
-
-
-def _decided(study_file: Path) -> None:
-    """Refuses a study with open questions: what stands there is nobody's decision."""
-    questions = open_questions(study_file.read_bytes())
-    if questions:
-        raise StudyFileError(
-            f"{len(questions)} questions are not decided yet, the first: {questions[0].question}",
-            where=f"{study_file.name}:{questions[0].line}",
-            remedy="`fhir-adapter study validate` lists them; answer each and take its mark (# DECIDE:) away.",
-        )
-
-
-def new_run(study_file: Path, site_file: Path, out: Path, settings: Settings) -> Run:
-    """Makes a run folder `<out>/<study>/<run id>/` after the study and site files were checked.
-
-    Raises:
-        StudyFileError, SiteFileError, UsageError: before anything is written.
-    """
-    study, digest = load_study(study_file)
-    _decided(study_file)
-    site = with_source(load_site(site_file), settings.source)
-    # Absolute, so that a later stage finds the landing from whatever folder it is started in.
-    site = site.model_copy(update={"state_dir": site.state_dir.absolute()})
-    started = dt.datetime.now(dt.UTC)
-    folder = RunDir.create(out, study.study.id, started.strftime("%Y%m%dT%H%M%S%fZ"))
-    write_atomic(folder.path / "study.yaml", study_file.read_bytes())
-    for path in (*study.mapping.view_files, *study.mapping.concept_files):
-        beside = path.relative_to(study_file.parent.absolute())
-        copy = private_dir(folder.path / OWN_FILES / beside.parent) / beside.name
-        write_atomic(copy, path.read_bytes())
-    write_json(folder.path / "site.yaml", site.model_dump(mode="json", exclude_none=True))
-    manifest: dict[str, Any] = {
-        "study": study.study.id,
-        "study_sha256": digest,
-        "site": site.id,
-        "site_file": str(site_file.absolute()),
-        "source": site.source.url or "files",
-        "started": started.isoformat(),
-        "versions": _versions(),
-        "stages": {},
-        "exit": None,
-    }
-    run = Run(folder, study, site, manifest, RunLog(folder.log, quiet=settings.quiet), settings)
-    run.save()
-    return run
-
-
-def open_run(path: Path, settings: Settings) -> Run:
-    """Opens an existing run folder.
-
-    Raises:
-        RunDirError: it is not a run folder.
-    """
-    folder = RunDir.open(path)
-    try:
-        manifest = msgspec.json.decode(folder.manifest.read_bytes())
-    except (OSError, msgspec.DecodeError) as error:
-        raise RunDirError(
-            "no manifest.json that can be read", where=path.name, remedy="Name a run folder."
-        ) from error
-    study, digest = load_study(folder.path / "study.yaml", files=folder.path / OWN_FILES)
-    if digest != manifest["study_sha256"]:
-        raise RunDirError("the copy of the study file in the run folder was changed", where="study.yaml")
-    # The copy was valid when it was made: what is wrong now is wrong in the file that it was made from.
-    site = load_site(folder.path / "site.yaml", name=manifest.get("site_file", ""))
-    return Run(folder, study, site, manifest, RunLog(folder.log, quiet=settings.quiet), settings)
-
-
-def run_all(run: Run) -> int:
-    """Runs every stage under the lock of the site; gives the exit status, 0 or 3.
-
-    Raises:
-        AdapterError: whatever stops a stage; the manifest then carries its status.
-    """
-    with run.log:
-        try:
-            with run.locked():
-                for name in STAGES:
-                    run.stage(name)
-        except RunLocked as error:
-            # The folder is this run's own; another run holds the site, not the folder.
-            run.failed(error.exit_status, error.code, "lock")
-            raise
-        exceeded = run.exceeded()
-        run.manifest["exit"] = {"status": 3 if exceeded else 0, "exceeded": exceeded}
-        run.manifest["ended"] = dt.datetime.now(dt.UTC).isoformat()
-        run.save()
-        return 3 if exceeded else 0
