@@ -1,0 +1,172 @@
+"""Candidates: the patients whose resources a pull brings, found by study, group, condition or all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from fhir_adapter.connectors.arrivals import Arrival, subject_key
+from fhir_adapter.connectors.plan import CandidateSearch
+from fhir_adapter.connectors.pulling import Pulling, chunks
+from fhir_adapter.connectors.searches import Search
+from fhir_adapter.errors import SourceIncomplete
+
+__all__ = ["Candidates"]
+
+_IDS_PER_QUERY = 50
+
+
+class _Group(msgspec.Struct):
+    """What is needed of a Group."""
+
+    class Member(msgspec.Struct):
+        """`Group.member`."""
+
+        class Entity(msgspec.Struct):
+            """`Group.member.entity`."""
+
+            reference: str | None = None
+
+        entity: Entity | None = None
+        inactive: bool | None = None
+
+    member: list[Member] | None = None
+
+
+class _ResearchSubject(msgspec.Struct):
+    """What is needed of a ResearchSubject."""
+
+    class Study(msgspec.Struct):
+        """`ResearchSubject.study`."""
+
+        reference: str | None = None
+
+    study: Study | None = None
+
+
+class _IdentifiedSubject(_ResearchSubject):
+    """A ResearchSubject with its id."""
+
+    id: str = ""
+
+
+def _subjects(items: Iterable[Arrival], type_: str) -> set[str]:
+    """Patients that resources of a type are about; what the server includes besides makes no candidates."""
+    return {
+        item.subject
+        for item in items
+        if item.type == type_ and item.state == "resource" and item.subject is not None
+    }
+
+
+class Candidates:
+    """Finds the candidates of a plan; what it reads for that lands.
+
+    Args:
+        pulling: the pull.
+    """
+
+    def __init__(self, pulling: Pulling) -> None:
+        self._pulling = pulling
+
+    def find(self) -> set[str]:
+        """Keys (`Patient/<id>`) of all candidates.
+
+        Raises:
+            SourceIncomplete: the study or group is not there, or a count does not agree.
+        """
+        subjects: set[str] = set()
+        for candidate in self._pulling.plan.candidates:
+            subjects |= self._of(candidate)
+        return subjects
+
+    def _of(self, candidate: CandidateSearch) -> set[str]:
+        if candidate.kind == "research-study":
+            return self._enrolled(candidate.identifier)
+        if candidate.kind == "group":
+            return self._members(candidate.identifier)
+        if candidate.kind == "condition":
+            subjects: set[str] = set()
+            for codes in chunks(candidate.codes, _IDS_PER_QUERY):
+                for search in self._by_code(codes):
+                    items, _ = self._pulling.search(search)
+                    subjects |= _subjects(items, "Condition")
+            return subjects
+        search = Search("Patient", candidate.parameters, "Patient")
+        items, complete = self._pulling.search(search)
+        found = {item.id for item in items if item.type == "Patient"}
+        if complete and not candidate.parameters:
+            self._pulling.settle_lost("Patient", self._pulling.landing.known("Patient") - found)
+        return {f"Patient/{id_}" for id_ in found}
+
+    def _by_code(self, codes: tuple[str, ...]) -> Iterator[Search]:
+        search = Search("Condition", (("code", ",".join(codes)),), "Condition?code")
+        if len(codes) == 1 or self._pulling.fits(search):
+            yield search
+            return
+        half = len(codes) // 2
+        yield from self._by_code(codes[:half])
+        yield from self._by_code(codes[half:])
+
+    def _named(self, type_: str, identifier: str) -> list[Arrival]:
+        token = identifier.removeprefix("|")
+        items, _ = self._pulling.search(Search(type_, (("identifier", token),), f"{type_}?identifier"))
+        found = [item for item in items if item.type == type_ and item.state == "resource"]
+        if not found:
+            raise SourceIncomplete(
+                f"the server has no {type_} with the identifier of the study file",
+                where=f"{self._pulling.client.base}/{type_}?identifier",
+            )
+        return found
+
+    def _enrolled(self, identifier: str) -> set[str]:
+        subjects: set[str] = set()
+        studies: set[str] = set()
+        enrolments: set[str] = set()
+        complete = True
+        for study in self._named("ResearchStudy", identifier):
+            name = f"ResearchStudy/{study.id}"
+            studies.add(name)
+            items, agreed = self._pulling.search(
+                Search("ResearchSubject", (("study", name),), "ResearchSubject?study")
+            )
+            complete = complete and agreed
+            enrolments |= {item.id for item in items if item.type == "ResearchSubject"}
+            subjects |= _subjects(items, "ResearchSubject")
+            for item in items:
+                if item.type == "ResearchSubject" and item.state == "resource" and item.subject is None:
+                    self._pulling.report.find(
+                        "enrolment-without-patient", "a ResearchSubject refers to no Patient"
+                    )
+        if complete:
+            # A deleted enrolment takes its subject out of the candidates, so no search by subject finds it.
+            known = {id_ for id_ in self._pulling.landing.known("ResearchSubject") if id_ not in enrolments}
+            ours = self._enrolments_in(studies) if known else set()
+            self._pulling.settle_lost("ResearchSubject", known & ours)
+        return subjects
+
+    def _enrolments_in(self, studies: set[str]) -> set[str]:
+        found: set[str] = set()
+        for body in self._pulling.landing.bodies("ResearchSubject"):
+            try:
+                head = msgspec.json.decode(body, type=_IdentifiedSubject)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue  # an enrolment of odd shape is quarantined by the mapping; it is not lost
+            reference = head.study.reference if head.study else None
+            if any((reference or "").partition("/_history")[0].endswith(name) for name in studies):
+                found.add(head.id)
+        return found
+
+    def _members(self, identifier: str) -> set[str]:
+        subjects: set[str] = set()
+        for group in self._named("Group", identifier):
+            try:
+                members = msgspec.json.decode(group.body, type=_Group).member or []
+            except msgspec.DecodeError as error:
+                raise SourceIncomplete("the Group's members cannot be read", where="Group") from error
+            for member in members:
+                key = subject_key(member.entity.reference if member.entity else None)
+                if key is not None and not member.inactive:
+                    subjects.add(key)
+        return subjects
