@@ -23,11 +23,10 @@ from fhir_adapter.errors import (
 )
 from fhir_adapter.export import render_definition, study_tables
 from fhir_adapter.landing import Landed, Landing
-from fhir_adapter.mapping.catalogue import shipped_views, view_names
+from fhir_adapter.mapping.catalogue import compiled_view, view_names
 from fhir_adapter.mapping.domains.consent import REFUSED
 from fhir_adapter.mapping.release import Release, release_of_version
 from fhir_adapter.mapping.stage import Mapped, map_resources
-from fhir_adapter.mapping.views import load_view
 from fhir_adapter.pipeline.accounts import check_wire, set_aside
 from fhir_adapter.pipeline.from_site import identity_key, own_maps, write_url
 from fhir_adapter.purge import forget_withdrawn
@@ -498,4 +497,4 @@ def _flow(results: Results) -> list[dict[str, Any]]:
 
 def _resource_types(study: Study) -> list[str]:
     """Resource types that the study's views read; they are the same in every release."""
-    return sorted({load_view(shipped_views()[name]).resource for name in view_names(study)})
+    return sorted({compiled_view(name, study).resource for name in view_names(study)})
