@@ -9,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SERVER := docker/hapi/start.py
 # What shares a server or a run stays in one process (tests/conftest.py).
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadgroup
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 SOURCES := fhir_adapter tests scripts benchmarks docker
 
 # The tests start hundreds of processes; without compiled modules each would compile the package.

@@ -195,11 +195,28 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_sibling("leaks").LeakSearch(config), "leaks")
 
 
+def _shares(nodeid: str) -> str:
+    """What a test shares with others: the server, which takes a while to start, or the fixtures of its file."""
+    return "hapi" if "hapi" in nodeid else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keeps what is shared in one process, where several run the tests."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        """Tests by what they share."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            return _shares(nodeid)
+
+    return Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts what shares a server or a run into one process, where several run the tests."""
-    for item in items:
-        shared = "hapi" if item.get_closest_marker("hapi") else str(item.path.relative_to(REPOSITORY))
-        item.add_marker(pytest.mark.xdist_group(shared))
+    """Has the tests of the server begin: they take longest, and others fill the time beside them."""
+    items.sort(key=lambda item: _shares(item.nodeid) != "hapi")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

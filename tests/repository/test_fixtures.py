@@ -8,7 +8,7 @@ import pytest
 
 
 @pytest.mark.hapi
-def test_the_server_takes_resources_in_any_order(hapi) -> None:  # type: ignore[no-untyped-def]
+def test_hapi_takes_resources_in_any_order(hapi) -> None:  # type: ignore[no-untyped-def]
     """Resources are put under their own ids, whatever order they come in, and found again by search."""
     patient = {"resourceType": "Patient", "id": "fixture-p", "active": True}
     observations = [
@@ -31,7 +31,7 @@ def test_the_server_takes_resources_in_any_order(hapi) -> None:  # type: ignore[
 
 
 @pytest.mark.hapi
-def test_the_server_keeps_references_whole(hapi) -> None:  # type: ignore[no-untyped-def]
+def test_hapi_keeps_references_whole(hapi) -> None:  # type: ignore[no-untyped-def]
     """A resource that another refers to cannot be deleted (409); the one that refers to it can (200)."""
     hapi.load(
         [
