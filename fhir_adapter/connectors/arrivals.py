@@ -164,11 +164,17 @@ class _Head(msgspec.Struct, gc=False):
 
 _decode_head = msgspec.json.Decoder(_Head).decode
 _NO_META = _Meta()
+_sha256 = hashlib.sha256
 
 
 @functools.lru_cache(maxsize=256)
 def _is_type(text: str) -> bool:
     return _TYPE.fullmatch(text) is not None
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_version(text: str) -> bool:
+    return _ID.fullmatch(text) is not None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -302,32 +308,36 @@ def arrival(
         head = _lenient_head(body)
     if head is None or not _ID.fullmatch(head.id) or not _is_type(head.resourceType):
         return unreadable(body, origin)
-    digest = hashlib.sha256(body).digest()
-    meta = head.meta or _NO_META
+    type_, meta = head.resourceType, head.meta or _NO_META
+    subject, named = _whose(head, aliases)
+    own = meta.tag is not None and any(
+        tag.system == OWN_TAG_SYSTEM and tag.code == OWN_TAG_CODE for tag in meta.tag
+    )
+    digest = _sha256(body).digest()
+    version, last_updated = meta.versionId, meta.lastUpdated
+    return Arrival(
+        type_,
+        head.id,
+        version if version and _is_version(version) else "",
+        last_updated[:40] if last_updated else "",
+        f"Patient/{head.id}" if type_ == "Patient" else subject,
+        "own-output" if own else "resource",
+        b"" if own else body,
+        digest,
+        origin,
+        # Most resources refer to their patient alone, which is no news: counting is a tenth of the work of looking.
+        () if own or body.count(b'"reference"') == named else references(body, base),
+    )
+
+
+def _whose(head: _Head, aliases: Mapping[str, str] | None) -> tuple[str | None, int]:
+    """Key of the patient that a resource is about, and how many of its three references name one."""
     subject: str | None = None
     named = 0
     for part in (head.subject, head.patient, head.individual):
         if part is not None:
             key = subject_key(part.reference, aliases)
-            named += key is not None
-            subject = subject or key
-    if head.resourceType == "Patient":
-        subject = f"Patient/{head.id}"
-    own = meta.tag is not None and any(
-        tag.system == OWN_TAG_SYSTEM and tag.code == OWN_TAG_CODE for tag in meta.tag
-    )
-    # Most resources refer to their patient alone, which is no news: counting is a tenth of the work of looking.
-    alone = own or body.count(b'"reference"') == named
-    version = meta.versionId
-    return Arrival(
-        head.resourceType,
-        head.id,
-        version if version and _ID.fullmatch(version) else "",
-        (meta.lastUpdated or "")[:40],
-        subject,
-        "own-output" if own else "resource",
-        b"" if own else body,
-        digest,
-        origin,
-        () if alone else references(body, base),
-    )
+            if key is not None:
+                named += 1
+                subject = subject or key
+    return subject, named

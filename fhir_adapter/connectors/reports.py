@@ -25,13 +25,14 @@ class Tally:
 
     def add(self, items: Iterable[Arrival]) -> None:
         """Counts arrivals; news of a deletion is none."""
+        # Most of a page is of one kind.
+        kind: tuple[str, str] | None = None
+        ids = array("q")
         for item in items:
-            if item.state != "deleted":
-                key = (item.type, item.state)
-                ids = self._ids.get(key)
-                if ids is None:
-                    ids = self._ids[key] = array("q")
-                ids.append(hash(item.id))
+            if (item.type, item.state) != kind:
+                kind = (item.type, item.state)
+                ids = self._ids.setdefault(kind, array("q")) if item.state != "deleted" else array("q")
+            ids.append(hash(item.id))
 
     def distinct(self, *states: State) -> dict[str, int]:
         """Number of distinct ids by type, of arrivals in these states."""

@@ -104,6 +104,8 @@ class Landing:
         self.bars = BarList(folder)
         self._connection = connection
         self._writer = writer
+        #: The last number that was given, once it is known; nobody else gives one while the lock is held.
+        self._sequence: int | None = None
 
     @classmethod
     def open(
@@ -192,16 +194,19 @@ class Landing:
         """
         marks = [checkpoint] if isinstance(checkpoint, Checkpoint) else list(checkpoint)
         with self._transaction() as writer:
-            batch = Batch(self._connection, writer.number, writer.length)
+            sequence = self._sequence if self._sequence is not None else last_sequence(self._connection)
+            batch = Batch(self._connection, writer.number, writer.length, sequence)
             batch.land(items)
-            if batch.data:
-                writer.write(bytes(batch.data))
+            data = batch.data
+            if data:
+                writer.write(data)
                 self._connection.execute(
                     "INSERT INTO segment (number, length) VALUES (?, ?) "
                     "ON CONFLICT (number) DO UPDATE SET length = excluded.length",
                     (writer.number, writer.length),
                 )
             checkpoints.put(self._connection, marks)
+        self._sequence = batch.sequence
         return batch.outcome
 
     def mark_deleted(self, type_: str, id_: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from fhir_adapter.connectors.arrivals import Arrival, Outcome
-from fhir_adapter.landing.index import DELETED, OWN_OUTPUT, RESOURCE, UNREADABLE, last_sequence
+from fhir_adapter.landing.index import DELETED, OWN_OUTPUT, RESOURCE, UNREADABLE
 
 __all__ = ["Batch"]
 
@@ -67,27 +67,56 @@ class Batch:
         connection: in a transaction.
         segment: number of the segment that the bytes go to.
         offset: its length now.
+        sequence: the last number that was given.
     """
 
-    def __init__(self, connection: sqlite3.Connection, segment: int, offset: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, segment: int, offset: int, sequence: int) -> None:
         self.outcome = Outcome()
-        self.data = bytearray()
         self._connection = connection
         self._segment = segment
-        self._offset = offset
-        self._sequence = last_sequence(connection)
+        self._sequence = sequence
+        self._position = offset
+        self._lines: list[bytes] = []
         self._values: list[Any] = []
         self._superseded: list[tuple[int, int]] = []
+
+    @property
+    def sequence(self) -> int:
+        """The last number that was given."""
+        return self._sequence
+
+    @property
+    def data(self) -> bytes:
+        """What goes to the end of the segment."""
+        return b"\n".join([*self._lines, b""])
 
     def land(self, items: Iterable[Arrival]) -> None:
         """Lands arrivals, in the order in which they came; once for a batch."""
         arrivals = list(items)
         current = self._current(arrivals)
         refs: dict[tuple[str, str], None] = {}
+        # New resources, which a first pull has by the million, are landed here without a call for each.
+        sequence, position, values, lines = self._sequence, self._position, self._values, self._lines
         for item in arrivals:
-            self._add(item, current)
+            key = (item.type, item.id)
+            if item.state == "resource" and key not in current:
+                sequence += 1
+                body, digest, version, last_updated = item.body, item.sha256, item.version, item.last_updated
+                values += (
+                    sequence, item.type, item.id, version, last_updated, item.subject, RESOURCE, digest,
+                    self._segment, position, len(body), item.origin, None,
+                )  # fmt: skip
+                lines.append(body)
+                position += len(body) + 1
+                current[key] = (sequence, RESOURCE, digest, version, last_updated)
+                self.outcome.new += 1
+            else:
+                self._sequence, self._position = sequence, position
+                self._add(item, current)
+                sequence, position = self._sequence, self._position
             if item.refs and item.state != "deleted":
                 refs.update(dict.fromkeys(item.refs))
+        self._sequence, self._position = sequence, position
         done = 0
         for rows in _ROWS:
             size = rows * len(_COLUMNS)
@@ -106,11 +135,6 @@ class Batch:
             ids.setdefault(item.type, []).append(item.id)
         found: dict[tuple[str, str], _Row] = {}
         for type_, wanted in ids.items():
-            # A type that is new here, as in a first pull, needs no look at each of its ids.
-            if not self._connection.execute(
-                "SELECT 1 FROM landed WHERE type = ? LIMIT 1", (type_,)
-            ).fetchone():
-                continue
             for row in self._connection.execute(
                 "SELECT id, sequence, kind, sha256, version, last_updated FROM landed WHERE type = ? "
                 "AND superseded_by IS NULL AND id IN (SELECT value FROM json_each(?))",
@@ -170,15 +194,15 @@ class Batch:
         self, item: Arrival, kind: int, *, supersedes: int | None = None, superseded_by: int | None = None
     ) -> _Row:
         self._sequence += 1
-        body, stored = item.body, bool(item.body)
+        body, stored, position = item.body, bool(item.body), self._position
         self._values += (
             self._sequence, item.type, item.id, item.version, item.last_updated, item.subject,
             kind, item.sha256, self._segment if stored else None,
-            self._offset + len(self.data) if stored else None, len(body), item.origin, superseded_by,
+            position if stored else None, len(body), item.origin, superseded_by,
         )  # fmt: skip
         if stored:
-            self.data += body
-            self.data += b"\n"
+            self._lines.append(body)
+            self._position = position + len(body) + 1
         if supersedes is not None:
             self._superseded.append((self._sequence, supersedes))
         return (self._sequence, kind, item.sha256, item.version, item.last_updated)
