@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from fhir_adapter import cli, pipeline
+from fhir_adapter import cli
 from fhir_adapter.accounting import NOT_NEEDED
+from fhir_adapter.pipeline import run as pipeline_run
 
 from .conftest import SIX, Adapter, six_patients, write_site, write_source
 
@@ -119,14 +120,14 @@ def test_a_mapping_that_loses_a_resource_ends_with_status_30(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The landing counts what came, the mapping what it disposed of: one resource less is not passed over."""
-    honest = pipeline.map_resources
+    honest = pipeline_run.map_resources
 
     def forgetful(*arguments: Any, **settings: Any) -> Any:
         mapped = honest(*arguments, **settings)
         mapped.dispositions.remove(next(item for item in mapped.dispositions if item.type == "Observation"))
         return mapped
 
-    monkeypatch.setattr(pipeline, "map_resources", forgetful)
+    monkeypatch.setattr(pipeline_run, "map_resources", forgetful)
     write_source(tmp_path / "source", six_patients())
     arguments = [
         "run",

@@ -14,8 +14,9 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from fhir_adapter import cli, pipeline
+from fhir_adapter import cli
 from fhir_adapter.errors import AdapterError
+from fhir_adapter.pipeline import run as pipeline_run
 
 from .conftest import SIX, Adapter, Ended, six_patients, write_site, write_source
 
@@ -245,7 +246,7 @@ def test_a_defect_says_where_and_never_what(
     def broken(*_: Any, **__: Any) -> None:
         raise ValueError("Jane Roe, born 1950-01-01")
 
-    monkeypatch.setattr(pipeline, "map_resources", broken)
+    monkeypatch.setattr(pipeline_run, "map_resources", broken)
     write_source(tmp_path / "source", six_patients())
     arguments = [
         "run",
