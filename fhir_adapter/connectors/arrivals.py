@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -24,6 +24,7 @@ __all__ = [
     "Outcome",
     "State",
     "arrival",
+    "arrivals",
     "gone",
     "references",
     "subject_key",
@@ -42,6 +43,8 @@ _PATIENT = re.compile(r"(?:^|/)Patient/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-
 _REFERENCE = re.compile(
     rb'"reference"\s*:\s*"([^"\\]*?)([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?"'
 )
+_is_id = _ID.fullmatch
+_LONGEST_INSTANT = 40
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 # As numbers, which are found in bytes several times as fast as one byte is.
 _LINE_FEED, _CARRIAGE_RETURN = 10, 13
@@ -112,8 +115,15 @@ class Landing(Protocol):
     def checkpoint(self, key: str) -> dict[str, Any] | None:
         """Value of a checkpoint."""
 
-    def known(self, type_: str, subjects: Iterable[str] | None = None) -> set[str]:
-        """Ids of a type that are current (own output included), of these subjects or of all."""
+    def known(
+        self,
+        type_: str,
+        subjects: Iterable[str] | None = None,
+        *,
+        besides: Iterable[str] = (),
+        until: int | None = None,
+    ) -> set[str]:
+        """Ids of a type that are current (own output included), of these subjects or of all, but for some."""
 
     def versions(self, type_: str, subjects: Iterable[str]) -> dict[str, str]:
         """Ids of a type that are current for these subjects, as `known`, with their versions."""
@@ -306,7 +316,7 @@ def arrival(
         head: _Head | None = _decode_head(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         head = _lenient_head(body)
-    if head is None or not _ID.fullmatch(head.id) or not _is_type(head.resourceType):
+    if head is None or not _is_id(head.id) or not _is_type(head.resourceType):
         return unreadable(body, origin)
     type_, meta = head.resourceType, head.meta or _NO_META
     subject, named = _whose(head, aliases)
@@ -319,7 +329,7 @@ def arrival(
         type_,
         head.id,
         version if version and _is_version(version) else "",
-        last_updated[:40] if last_updated else "",
+        last_updated[:_LONGEST_INSTANT] if last_updated else "",
         f"Patient/{head.id}" if type_ == "Patient" else subject,
         "own-output" if own else "resource",
         b"" if own else body,
@@ -328,6 +338,58 @@ def arrival(
         # Most resources refer to their patient alone, which is no news: counting is a tenth of the work of looking.
         () if own or body.count(b'"reference"') == named else references(body, base),
     )
+
+
+def arrivals(bodies: Sequence[bytes], *, type_: str, origin: str, base: str | None = None) -> list[Arrival]:
+    """What `arrival` makes of each of a page's resources.
+
+    Most of a page are plain: of the type that was searched, on one line, of one patient and referring to nothing
+    else. These are made here, in half the time; everything else is left to `arrival`.
+
+    Args:
+        bodies: the JSON of the resources as the source sent it.
+        type_: the type that was searched.
+        origin: as `arrival` has it.
+        base: as `arrival` has it.
+    """
+    try:
+        heads = [_decode_head(body) for body in bodies]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return [arrival(body, origin=origin, base=base) for body in bodies]
+    found: list[Arrival] = []
+    plain = type_ != "Patient" and _is_type(type_)
+    for body, head in zip(bodies, heads, strict=True):
+        meta, subject = head.meta, head.subject or head.patient
+        if (
+            not plain
+            or head.resourceType != type_
+            or subject is None
+            or not (subject.reference and (key := _patient(subject.reference)))
+            or body.count(b'"reference"') != 1
+            or meta is None
+            or not ((version := meta.versionId) and _is_version(version))
+            or not ((last_updated := meta.lastUpdated) and len(last_updated) <= _LONGEST_INSTANT)
+            or meta.tag is not None
+            or _LINE_FEED in body
+            or _CARRIAGE_RETURN in body
+            or not _is_id(head.id)
+        ):
+            found.append(arrival(body, origin=origin, base=base))
+        else:
+            found.append(
+                Arrival(
+                    type_,
+                    head.id,
+                    version,
+                    last_updated,
+                    key,
+                    "resource",
+                    body,
+                    _sha256(body).digest(),
+                    origin,
+                )
+            )
+    return found
 
 
 def _whose(head: _Head, aliases: Mapping[str, str] | None) -> tuple[str | None, int]:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import base64
 import threading
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from fhir_adapter.connectors.oauth import TokenSource
 from fhir_adapter.connectors.proxies import is_loopback
 from fhir_adapter.connectors.scopes import Access, readable
 from fhir_adapter.connectors.secrets import read_secret
 from fhir_adapter.connectors.transport import Transport
 from fhir_adapter.errors import SiteFileError, SourceRefused
 from fhir_adapter.site import Auth, Site, origin
+
+if TYPE_CHECKING:
+    from fhir_adapter.connectors.oauth import TokenSource
 
 __all__ = ["BoundCredential"]
 
@@ -105,13 +107,17 @@ class BoundCredential:
         self._home = site.source.url or ""
         self._origin = origin(self._home)
         self._credential: _Credential | None = None
+        self._tokens: TokenSource | None = None
         if self._kind == "none":
             return
         self._no_listener(site, transport)
         if self._kind in {"basic", "bearer"}:
             self._credential = _Fixed(site.auth)
         else:
-            self._credential = TokenSource(site, transport, access or Access())
+            # OAuth's libraries take longer to load than a small pull; most sites need none of them.
+            from fhir_adapter.connectors.oauth import TokenSource
+
+            self._credential = self._tokens = TokenSource(site, transport, access or Access())
 
     def _no_listener(self, site: Site, transport: Transport) -> None:
         parts = urlsplit(self._home)
@@ -157,7 +163,7 @@ class BoundCredential:
 
     def refusal(self, where: str) -> SourceRefused:
         """The error for a 401 that lasts."""
-        if isinstance(self._credential, TokenSource):
+        if self._tokens is not None:
             return SourceRefused(
                 "the server does not accept our credential (401), not even a token that was just issued",
                 where=where,
@@ -175,9 +181,9 @@ class BoundCredential:
         Raises:
             SourceRefused: it does not; a search would come back empty, or refused.
         """
-        if not isinstance(self._credential, TokenSource):
+        if self._tokens is None:
             return
-        granted = self._credential.scopes()
+        granted = self._tokens.scopes()
         lacking = [type_ for type_ in types if not readable(granted, type_)]
         if lacking:
             raise SourceRefused(

@@ -23,14 +23,16 @@ from fhir_adapter.connectors.searches import LinkTooLong, Page, Search, Searched
 
 __all__ = ["BySubject"]
 
-#: Resources that are landed in one transaction, more or less.
-_TOGETHER = 4000
+#: Resources that are landed in one transaction, more or less: its price is two waits for the disk.
+_TOGETHER = 8000
+#: Pages that may wait to be landed, so that one connection, too, goes on while the disk is waited for.
+_WAITING = 8
 
 
 class _Job(msgspec.Struct, frozen=True):
     """A search by subject: a batch of them, one type, from a mark or from the beginning ("").
 
-    `compared` is when all ids were last compared, or "".
+    `compared` is when all ids were last compared, or ""; `again` says that some of it may have come in this pull.
     """
 
     query: SubjectQuery
@@ -39,6 +41,7 @@ class _Job(msgspec.Struct, frozen=True):
     mark: str = ""
     compared: str = ""
     exported: Searched | None = None
+    again: bool = False
 
     def search(self, *, marked: bool = True) -> Search:
         ids = [
@@ -75,8 +78,8 @@ def _halves(job: _Job) -> tuple[_Job, _Job]:
     """A search as two, each for half of the subjects."""
     half = len(job.subjects) // 2
     return (
-        msgspec.structs.replace(job, subjects=job.subjects[:half]),
-        msgspec.structs.replace(job, subjects=job.subjects[half:]),
+        msgspec.structs.replace(job, subjects=job.subjects[:half], again=True),
+        msgspec.structs.replace(job, subjects=job.subjects[half:], again=True),
     )
 
 
@@ -89,7 +92,7 @@ class BySubject:
 
     def __init__(self, pulling: Pulling) -> None:
         self._pulling = pulling
-        self._events: queue.Queue[_Event] = queue.Queue(maxsize=2 * pulling.site.concurrency)
+        self._events: queue.Queue[_Event] = queue.Queue(maxsize=max(_WAITING, 2 * pulling.site.concurrency))
 
     def pull(self, subjects: list[str], capability: Capability) -> None:
         """Brings every type for every subject.
@@ -299,7 +302,7 @@ class BySubject:
                     self._put((job, _Done(job.exported, total, self._versions(job, job.exported.started))))
                     return
                 # Written meanwhile, or not exported: searched.
-                job = msgspec.structs.replace(job, exported=None)
+                job = msgspec.structs.replace(job, exported=None, again=True)
             for attempt in (1, 2, 3):
                 searched = Searched()
                 for page in pages(self._pulling.client, job.search(), searched, self._pulling.stop.is_set):
@@ -317,6 +320,7 @@ class BySubject:
                 if job.mark or total is None or total == len(searched.matched) or attempt == 3:
                     self._put((job, _Done(searched, total, self._versions(job, searched.started))))
                     return
+                job = msgspec.structs.replace(job, again=True)
         except LinkTooLong as error:
             self._put((job, _Split(_halves(job)) if len(job.subjects) > 1 else error))
         except Exception as error:  # noqa: BLE001 - handed to the landing thread, which raises it
@@ -365,7 +369,7 @@ class BySubject:
         if job.mark:
             if not self._agrees(job, done):
                 # Something was deleted, or a change has slipped through: only the whole tells.
-                return msgspec.structs.replace(job, mark="", exported=None)
+                return msgspec.structs.replace(job, mark="", exported=None, again=True)
             self._pulling.report.skipped += len(job.subjects)
         elif done.total is None:
             self._pulling.report.find("no-count", f"the server does not say how many {type_} it has")
@@ -373,7 +377,12 @@ class BySubject:
             self._pulling.differs(type_, done.total, len(done.searched.matched), len(job.subjects))
             return None  # without a checkpoint: the next pull asks for everything again
         else:
-            lost = self._pulling.landing.known(type_, job.subjects) - done.searched.matched
+            # What this search has brought is not lost; what came by an earlier attempt at it may be.
+            again = job.again or job.exported is not None or done.searched.restarts
+            until = None if again else self._pulling.report.before
+            lost = self._pulling.landing.known(
+                type_, job.subjects, besides=done.searched.matched, until=until
+            )
             self._pulling.settle_lost(type_, lost, job.subjects)
         self._pulling.report.missing[type_] -= len(job.subjects)
         if self._pulling.report.missing[type_] <= 0:

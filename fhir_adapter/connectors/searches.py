@@ -10,7 +10,7 @@ from concurrent.futures import Future
 
 import msgspec
 
-from fhir_adapter.connectors.arrivals import Arrival, arrival
+from fhir_adapter.connectors.arrivals import Arrival, arrivals
 from fhir_adapter.connectors.bundles import Bundle, read_bundle
 from fhir_adapter.connectors.client import URL_LENGTH, Answer, Client, ServerFault, issue_codes, search_url
 from fhir_adapter.connectors.paging import Trail, allowed_url, ignored_parameters, link, safe_url
@@ -121,24 +121,37 @@ def _items(
     bundle: Bundle, search: Search, client: Client, so_far: Searched, seen: set[tuple[str, str, str | bytes]]
 ) -> tuple[list[Arrival], list[str]]:
     """The arrivals of a page that have not come before, and notes of the server's."""
-    items: list[Arrival] = []
+    entries = [entry for entry in bundle.entry or () if entry is not None]
+    nothing = len(bundle.entry or ()) - len(entries)
+    bodies = [bytes(entry.resource) or b"null" for entry in entries] + [b"null"] * nothing
+    items = arrivals(bodies, type_=search.type, origin=search.origin, base=client.base)
     notes: list[str] = []
-    matched, base, origin, wanted = so_far.matched, client.base, search.origin, search.type
-    for entry in bundle.entry or ():
-        raw = b"" if entry is None else bytes(entry.resource)
-        mode = entry.search.mode if entry is not None and entry.search else None
-        item = arrival(raw or b"null", origin=origin, base=base)
-        type_ = item.type
-        if type_ == "OperationOutcome" and wanted != type_:
-            notes.append(issue_codes(raw) or "unspecified")
-            continue
-        if mode not in _BESIDE and (type_ == wanted or not type_):
-            matched.add(item.id)
-        before = len(seen)
-        seen.add((type_, item.id, item.version or item.sha256))
-        if len(seen) > before:
-            items.append(item)
-    return items, notes
+    beside = {
+        number
+        for number, entry in enumerate(entries)
+        if entry.search is not None and entry.search.mode in _BESIDE
+    }
+    if search.type != "OperationOutcome":
+        notes = [
+            issue_codes(body) or "unspecified"
+            for body, item in zip(bodies, items, strict=True)
+            if item.type == "OperationOutcome"
+        ]
+    matches = [
+        item.id
+        for number, item in enumerate(items)
+        if item.type in {search.type, ""} and number not in beside
+    ]
+    so_far.matched.update(matches)
+    fresh: dict[tuple[str, str, str | bytes], Arrival] = {}
+    for item in items:
+        key = (item.type, item.id, item.version or item.sha256)
+        if key not in seen and key not in fresh:
+            fresh[key] = item
+    seen.update(fresh)
+    return [
+        item for item in fresh.values() if item.type != "OperationOutcome" or search.type == item.type
+    ], notes
 
 
 def _page(client: Client, type_: str, sent: list[tuple[str, str]], url: str | None) -> Answer:

@@ -313,21 +313,36 @@ class Landing:
         """Writes a checkpoint by itself, when nothing landed with it."""
         self.append([], Checkpoint(key, value))
 
-    def known(self, type_: str, subjects: Iterable[str] | None = None) -> set[str]:
+    def known(
+        self,
+        type_: str,
+        subjects: Iterable[str] | None = None,
+        *,
+        besides: Iterable[str] = (),
+        until: int | None = None,
+    ) -> set[str]:
         """Ids of a type that are current, own output included.
 
         Args:
             type_: the resource type.
             subjects: subject keys; None for all, with and without a subject.
+            besides: ids that are left out, as many as there may be; SQLite compares them.
+            until: only what came at or before this sequence number; None for all.
         """
-        sql = "SELECT id FROM landed WHERE type = ? AND kind IN (0, 2) AND superseded_by IS NULL"
-        if subjects is None:
-            return {row[0] for row in self._connection.execute(sql, (type_,))}
-        return {
-            row[0]
-            for subject in subjects
-            for row in self._connection.execute(f"{sql} AND subject = ?", (type_, subject))
-        }
+        # Named, because SQLite would rather go through all of the type.
+        index = "landed_key" if subjects is None else "landed_subject"
+        sql = f"SELECT id FROM landed INDEXED BY {index} WHERE type = ? AND kind IN (0, 2) AND superseded_by IS NULL"  # noqa: S608 - names of indexes
+        values: list[str | int] = [type_]
+        if subjects is not None:
+            sql += " AND subject IN (SELECT value FROM json_each(?))"
+            values.append(msgspec.json.encode(list(subjects)).decode())
+        if besides:
+            sql += " AND id NOT IN (SELECT value FROM json_each(?))"
+            values.append(msgspec.json.encode(list(besides)).decode())
+        if until is not None:
+            sql += " AND sequence <= ?"
+            values.append(until)
+        return {row[0] for row in self._connection.execute(sql, values)}
 
     def versions(self, type_: str, subjects: Iterable[str]) -> dict[str, str]:
         """Ids of a type that are current for these subjects, own output included, with `meta.versionId` or ""."""

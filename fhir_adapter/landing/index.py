@@ -65,6 +65,10 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
             # vouches for.
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+            # Pages of the two indexes are written again and again while a pull goes on; 32 MB of them are copied
+            # from the journal to the file at once, and 16 MB kept in memory.
+            connection.execute("PRAGMA wal_autocheckpoint = 8000")
+            connection.execute("PRAGMA cache_size = -16000")
             if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 connection.close()
                 raise LandingError("the index is damaged", where=path.name, remedy=REMEDY)

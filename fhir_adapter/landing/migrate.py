@@ -56,6 +56,14 @@ CREATE TABLE journal (
 );
 INSERT INTO meta VALUES ('identity', lower(hex(randomblob(8))));
 """,
+    # Shorter entries in the order in which resources come: an entry ends with the sequence anyway, and what a subject
+    # has is sorted when it is read.
+    3: """
+DROP INDEX landed_key;
+CREATE INDEX landed_key ON landed (type, id);
+DROP INDEX landed_subject;
+CREATE INDEX landed_subject ON landed (subject) WHERE subject IS NOT NULL;
+""",
 }
 
 #: Version of the index that this release reads and writes.

@@ -18,6 +18,7 @@ from fhir_adapter.connectors import plan_from_study, pull
 from fhir_adapter.connectors.arrivals import Checkpoint, arrival
 from fhir_adapter.errors import LandingError, RunLocked
 from fhir_adapter.landing import Landing
+from fhir_adapter.landing.migrate import SCHEMA_VERSION
 from fhir_adapter.site import Site, load_site
 
 SUBJECTS = ("a", "b", "c")
@@ -233,7 +234,7 @@ def test_who_holds_the_lock_is_not_disturbed(site: Path, tmp_path: Path) -> None
 def test_migrate_by_command(site: Path) -> None:
     """The command says the version of the landing."""
     found, error = command("migrate", site)
-    assert (found, error) == ({"version": 2}, None)
+    assert (found, error) == ({"version": SCHEMA_VERSION}, None)
 
 
 def test_damage_of_the_index_is_found_on_opening(site: Path) -> None:
