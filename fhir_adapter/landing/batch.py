@@ -26,9 +26,9 @@ _INSERT = f"INSERT INTO landed ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * 
 #: that is None or bytes goes through `sqlite3`'s adapters and costs as much as ten others; a bytearray does not.
 _NEW = "?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, NULL"
 _NEW_VALUES = _NEW.count("?")
-#: Rows of one statement, so that each batch is a few of them and each of a few texts, which are compiled once. SQLite
-#: takes at least 32,766 values in one (SQLITE_MAX_VARIABLE_NUMBER since 3.32).
-_ROWS = tuple(1 << power for power in range(11, -1, -1))
+#: Rows of one statement, as coins: few statements for a batch of round pages, and each of a few texts, which are
+#: compiled once. SQLite takes at least 32,766 values in one (SQLITE_MAX_VARIABLE_NUMBER since 3.32).
+_ROWS = (3000, 2000, 1000, 500, 200, 100, 50, 20, 10, 5, 2, 1)
 
 
 @cache
@@ -107,17 +107,23 @@ class Batch:
         for item in arrivals:
             if item.refs and item.state != "deleted":
                 refs.update(dict.fromkeys(item.refs))
+        self._insert_all()
+        if self._superseded:
+            self._connection.executemany(
+                "UPDATE landed SET superseded_by = ? WHERE sequence = ?", self._superseded
+            )
+        if refs:
+            self._connection.executemany("INSERT OR IGNORE INTO reference (type, id) VALUES (?, ?)", refs)
+
+    def _insert_all(self) -> None:
         done = 0
         for rows in _ROWS:
             size = rows * _NEW_VALUES
             while len(self._new) - done >= size:
                 self._connection.execute(_insert_new(rows), self._new[done : done + size])
                 done += size
-        self._connection.executemany(_INSERT, self._others)
-        self._connection.executemany(
-            "UPDATE landed SET superseded_by = ? WHERE sequence = ?", self._superseded
-        )
-        self._connection.executemany("INSERT OR IGNORE INTO reference (type, id) VALUES (?, ?)", refs)
+        if self._others:
+            self._connection.executemany(_INSERT, self._others)
 
     def _all_new(self, arrivals: list[Arrival]) -> bool:
         """Lands arrivals column by column if they are resources, each another one; of none a row is current.
