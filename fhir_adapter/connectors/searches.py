@@ -118,7 +118,7 @@ def _whole(client: Client, ask: Callable[[], Answer]) -> Answer:
 
 
 def _items(
-    bundle: Bundle, search: Search, client: Client, so_far: Searched, seen: set[tuple[str, str, str | bytes]]
+    bundle: Bundle, search: Search, client: Client, so_far: Searched, seen: set[str]
 ) -> tuple[list[Arrival], list[str]]:
     """The arrivals of a page that have not come before, and notes of the server's."""
     entries = [entry for entry in bundle.entry or () if entry is not None]
@@ -143,9 +143,9 @@ def _items(
         if item.type in {search.type, ""} and number not in beside
     ]
     so_far.matched.update(matches)
-    fresh: dict[tuple[str, str, str | bytes], Arrival] = {}
+    fresh: dict[str, Arrival] = {}
     for item in items:
-        key = (item.type, item.id, item.version or item.sha256)
+        key = f"{item.type}/{item.id}/{item.version or item.sha256.hex()}"
         if key not in seen and key not in fresh:
             fresh[key] = item
     seen.update(fresh)
@@ -213,7 +213,7 @@ def pages(client: Client, search: Search, so_far: Searched, stop: Callable[[], b
     sent = [*search.parameters, ("_count", str(size))]
     first = search_url(client.base, search.type, sent)
     where = safe_url(first)
-    seen: set[tuple[str, str, str | bytes]] = set()
+    seen: set[str] = set()
     since_start: set[int] | None = None
     trail = Trail(where)
     upcoming: Future[tuple[str, Answer]] | None = None

@@ -132,20 +132,32 @@ class Batch:
         """
         if not arrivals or {item.state for item in arrivals} != {"resource"}:
             return False
-        types, ids, versions, updates, subjects, _, bodies, digests, origins, _ = zip(
-            *map(msgspec.structs.astuple, arrivals), strict=True
-        )
-        if len(set(zip(types, ids, strict=True))) < len(arrivals):
+        # Lists of texts and numbers: tuples by the thousand would set off Python's garbage collector.
+        types = [item.type for item in arrivals]
+        ids = [item.id for item in arrivals]
+        several = len(set(types)) > 1
+        if len(set(zip(types, ids, strict=True)) if several else set(ids)) < len(arrivals):
             return False
+        bodies = [item.body for item in arrivals]
         lengths = [len(body) for body in bodies]
         ends = list(itertools.accumulate((length + 1 for length in lengths), initial=self._position))
         number = len(arrivals)
         rows = zip(
-            range(self._sequence + 1, self._sequence + number + 1), types, ids, versions, updates, subjects,
-            map(bytearray, digests), itertools.repeat(self._segment, number), ends[:-1], lengths, origins, strict=True,
-        )  # fmt: skip
+            range(self._sequence + 1, self._sequence + number + 1),
+            types,
+            ids,
+            [item.version for item in arrivals],
+            [item.last_updated for item in arrivals],
+            [item.subject for item in arrivals],
+            [bytearray(item.sha256) for item in arrivals],
+            itertools.repeat(self._segment, number),
+            ends[:-1],
+            lengths,
+            [item.origin for item in arrivals],
+            strict=True,
+        )
         self._new = list(itertools.chain.from_iterable(rows))
-        self._lines = list(bodies)
+        self._lines = bodies
         self._sequence += number
         self._position = ends[-1]
         self.outcome.new = number
