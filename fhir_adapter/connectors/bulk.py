@@ -66,6 +66,9 @@ class _Manifest(msgspec.Struct, frozen=True):
 def kick_off_url(client: Client, types: list[str], since: str) -> str:
     """URL that starts an export as the site asks for it.
 
+    A filter of a type that is not asked for is left out: a server may refuse the job for it (Bulk Data Access 2.0,
+    `_typeFilter`), and one site serves several studies.
+
     Args:
         client: the client.
         types: resource types.
@@ -76,7 +79,7 @@ def kick_off_url(client: Client, types: list[str], since: str) -> str:
     parameters = [("_outputFormat", "application/fhir+ndjson"), ("_type", ",".join(types))]
     if since:
         parameters.append(("_since", since))
-    parameters += [("_typeFilter", item) for item in bulk.type_filters]
+    parameters += [("_typeFilter", item) for item in bulk.type_filters if item.partition("?")[0] in types]
     return f"{client.base}{place}/$export?{urlencode(parameters)}"
 
 

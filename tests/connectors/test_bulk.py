@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from werkzeug import Request, Response
@@ -309,6 +310,31 @@ def test_type_filters(exporter: Exporter, server: Any, operator: Operator) -> No
     assert exporter.kicked[0].args.getlist("_typeFilter") == filters
     assert operator.landed() == ours(server)
     assert operator.findings == {"export-narrowed"}
+
+
+def test_what_a_kick_off_says(exporter: Exporter, server: Any, operator: Operator) -> None:
+    """Types, filters and mark are sent as Bulk Data says: the types in one list, each filter whole, encoded once."""
+    filters = [
+        "Observation?code=http://loinc.org|718-7,http://loinc.org|789-8&status=final",
+        "Observation?status=amended",
+        "Immunization?status=completed",  # a type that the study does not read
+    ]
+    settings = bulk(server, bulk={"type_filters": filters})
+    assert operator.pull(server.base, **settings) == (0, "")
+    assert operator.pull(server.base, **settings) == (0, "")
+    types = (
+        "AdverseEvent,BodyStructure,Condition,Consent,Encounter,ImagingStudy,MedicationAdministration,"
+        "MedicationStatement,Observation,Patient,Procedure,ResearchSubject"
+    )
+    first = [
+        ("_outputFormat", "application/fhir+ndjson"), ("_type", types), ("_typeFilter", filters[0]),
+        ("_typeFilter", filters[1]),
+    ]  # fmt: skip
+    since = ("_since", "2024-05-01T11:55:00.000Z")
+    said = [parse_qsl(request.query_string.decode(), strict_parsing=True) for request in exporter.kicked]
+    assert said == [first, [*first[:2], since, *first[2:]]]
+    assert [request.headers["Accept"] for request in exporter.kicked] == ["application/fhir+json"] * 2
+    assert operator.landed() == ours(server)
 
 
 @pytest.mark.parametrize(("status", "again"), [(500, 2), (504, 1)])
