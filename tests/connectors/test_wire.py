@@ -42,8 +42,15 @@ def drip(after: bytes, drop: bytes) -> Bytes:
     return drops
 
 
+def silence() -> Iterator[bytes]:
+    """Nothing, though the connection stays open."""
+    threading.Event().wait(0.5)
+    yield b""
+
+
 #: What is sent → what the operator reads, and the exit status.
 FLOODS: dict[str, tuple[Bytes, str, int]] = {
+    "dripping nothing": (silence, "the server did not answer in time", 20),
     "interim answers": (many(b"HTTP/1.1 100 Continue\r\n\r\n"), "nothing of it is an answer", 22),
     "dripping interim answers": (drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "the answer takes too long", 20),
     "a dripping status line": (drip(b"HTTP/1.1 2", b"0"), "the answer takes too long", 20),
@@ -120,7 +127,7 @@ def test_what_is_no_answer_and_has_no_end(flood: Flood, operator: Operator, kind
     assert not operator.landed()
 
 
-@pytest.mark.parametrize("kind", ["interim answers", "a dripping header", "trailers"])
+@pytest.mark.parametrize("kind", ["dripping nothing", "interim answers", "a dripping header", "trailers"])
 def test_a_page_that_has_no_end(flood: Flood, server: Any, operator: Operator, kind: str) -> None:
     """In the middle of a pull what landed stays, the type is not done, and the next pull brings all of it."""
     flood.sent, words, wanted = FLOODS[kind]
