@@ -116,6 +116,9 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
+    import gc
+    import importlib
+
     import scipy
 
     import fhir_adapter.cli
@@ -124,4 +127,11 @@ if __name__ == "__main__":
     assert all(
         (scipy.optimize, scipy.sparse, scipy.special, scipy.stats)
     )  # which loads them, as the commands do
+    # The models by which views are compiled; a command builds those that it comes to, which takes half a second.
+    for type_ in ("adverseevent", "bodystructure", "condition", "consent", "encounter", "imagingstudy", "medication",
+                  "medicationadministration", "medicationstatement", "observation", "patient", "procedure",
+                  "researchstudy", "researchsubject"):  # fmt: skip
+        importlib.import_module(f"fhir.resources.R4B.{type_}")
+    importlib.import_module("pyarrow.pandas_compat")
+    gc.freeze()  # a collection of a child would touch, and so copy, every page of what was imported
     _serve()
