@@ -25,6 +25,7 @@ from fhir_adapter.assets import asset
 from fhir_adapter.cli import app
 from fhir_adapter.datasets import metadata
 from fhir_adapter.mapping.origins import origin
+from fhir_adapter.pipeline import opening
 
 from .conftest import Adapter
 
@@ -211,9 +212,11 @@ def picked(run: Path, seed: int, count: int) -> Iterator[tuple[str, str, str, in
     ],
 )
 def test_random_values_are_traced_to_their_elements(
-    cohort: str, seed: int, count: int, request: pytest.FixtureRequest
+    cohort: str, seed: int, count: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each leads to resources of the source; what is said to stand there does; the value follows from it."""
+    # Of an answer the study file takes longest, and it is the same for all.
+    monkeypatch.setattr(opening, "load_study", cache(opening.load_study))
     run: Path = request.getfixturevalue(cohort)
     source = source_of(run)
     for dataset, variable, subject, seq in picked(run, seed, count):
