@@ -31,6 +31,7 @@ class _Group(msgspec.Struct):
         entity: Entity | None = None
         inactive: bool | None = None
 
+    id: str = ""
     member: list[Member] | None = None
 
 
@@ -65,6 +66,16 @@ def _subjects(items: Iterable[Arrival], type_: str) -> set[str]:
         for item in items
         if item.type == type_ and item.state == "resource" and item.subject is not None
     }
+
+
+def _active(group: _Group) -> set[str]:
+    """Patients who are active members of a Group."""
+    found = {
+        subject_key(member.entity.reference if member.entity else None)
+        for member in group.member or []
+        if not member.inactive
+    }
+    return {key for key in found if key is not None}
 
 
 class Candidates:
@@ -174,14 +185,20 @@ class Candidates:
         return found
 
     def _members(self, identifier: str) -> set[str]:
+        landed = {group.id: members for group, members in self._landed_groups()}
         subjects: set[str] = set()
         for group in self._named("Group", identifier):
             try:
-                members = msgspec.json.decode(group.body, type=_Group).member or []
+                subjects |= _active(msgspec.json.decode(group.body, type=_Group))
             except msgspec.DecodeError as error:
                 raise SourceIncomplete("the Group's members cannot be read", where="Group") from error
-            for member in members:
-                key = subject_key(member.entity.reference if member.entity else None)
-                if key is not None and not member.inactive:
-                    subjects.add(key)
+            self.former |= landed.get(group.id, set())
         return subjects
+
+    def _landed_groups(self) -> Iterator[tuple[_Group, set[str]]]:
+        for body in self._pulling.landing.bodies("Group"):
+            try:
+                group = msgspec.json.decode(body, type=_Group)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue  # a Group of odd shape ends the pull if it is ours
+            yield group, _active(group)

@@ -73,6 +73,22 @@ def test_group_members_are_candidates(stub: Any, run: Any, landed: Any) -> None:
     assert [name for name in landed() if name.startswith("Patient")] == ["Patient/a"]
 
 
+def test_members_who_leave_a_group(stub: Any, run: Any, landed: Any) -> None:
+    """A member who is taken out, and one who is inactive now, are told; a record that is gone is marked so."""
+    stub.enrol("a", "b", "c")
+    identifier = [{"system": "urn:test", "value": "G"}]
+    members = [{"entity": {"reference": f"Patient/{name}"}} for name in "abc"]
+    stub.put("Group", "g", identifier=identifier, member=members)
+    wanted = {"group": {"system": "urn:test", "value": "G"}}
+    assert run(candidates=wanted).subjects == 3
+    stub.put("Group", "g", identifier=identifier, member=[members[0], members[1] | {"inactive": True}])
+    stub.delete("Patient", "c")
+    report = run(candidates=wanted)
+    assert [(finding.code, finding.number) for finding in report.findings] == [("no-longer-enrolled", 2)]
+    assert [name for name in landed() if name.startswith("Patient")] == ["Patient/a", "Patient/b"]
+    assert run(candidates=wanted).findings == []
+
+
 def test_all_patients(stub: Any, run: Any) -> None:
     """With all_patients every Patient is a candidate."""
     stub.enrol("a", "b", "c")
