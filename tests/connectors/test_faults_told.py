@@ -202,6 +202,37 @@ def test_a_short_fault_is_borne(server: Any, operator: Operator, answer: Answer)
     assert operator.landed() == set(server.resources)
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_connection_that_is_closed_is_opened_again(server: Any, operator: Operator, method: str) -> None:
+    """A server that hangs up instead of answering is asked once more, a search by POST like one by GET."""
+    study = server.resources["ResearchSubject", "six-pd-subject"]["study"]
+    for number in range(120):  # a search for all of them is too long for GET
+        name = f"more-patients-of-the-study-{number}"
+        server.put("Patient", name)
+        server.put("ResearchSubject", f"rs-{name}", study=study, individual={"reference": f"Patient/{name}"})
+        server.observe(f"o-{name}", name)
+    hung_up: list[str] = []
+
+    def hang_up(request: Request) -> Response | None:
+        posted = request.path.endswith("/_search")
+        type_ = request.path.split("/")[-2 if posted else -1]
+        if request.method == method and (type_, posted) == ("Observation", method == "POST") and not hung_up:
+            hung_up.append(request.path)
+            request.environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            return Response("")
+        if posted:
+            request.args = request.form  # type: ignore[assignment]
+            found: Response = server.search(request, type_)
+            return found
+        return None
+
+    server.before = hang_up
+    subjects = 500 if method == "POST" else 10
+    assert operator.pull(server.base, subjects_per_query=subjects) == (0, "")
+    assert len(hung_up) == 1
+    assert operator.landed() == set(server.resources)
+
+
 @pytest.mark.parametrize("auth", ["bearer from a file", "basic"])
 def test_credentials(
     server: Any, operator: Operator, monkeypatch: pytest.MonkeyPatch, tmp_path: Any, auth: str
