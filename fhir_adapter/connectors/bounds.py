@@ -42,7 +42,7 @@ class Bounds:
             now = time.monotonic()
             turn = max(now, self._next)
             self._next = turn + self._gap
-        self._in_time(where, turn)
+        self.in_time(where, turn)
         if turn > now:
             time.sleep(turn - now)
 
@@ -61,10 +61,15 @@ class Bounds:
                 where=where,
                 remedy="What landed stays. Raise it in the site file, if the source is that large.",
             )
-        self._in_time(where, time.monotonic())
+        self.in_time(where)
 
-    def _in_time(self, where: str, moment: float) -> None:
-        if self._latest is not None and moment > self._latest:
+    def in_time(self, where: str, moment: float | None = None) -> None:
+        """Ends a pull at a moment (monotonic; default: now) that is too late.
+
+        Raises:
+            SourceIncomplete: the time is over.
+        """
+        if self._latest is not None and (time.monotonic() if moment is None else moment) > self._latest:
             raise SourceIncomplete(
                 f"the pull takes longer than max_pull_s ({self._seconds:g})",
                 where=where,

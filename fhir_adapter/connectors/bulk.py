@@ -39,6 +39,10 @@ class RefusedError(Exception):
         self.error = error
 
 
+class _UselessError(RefusedError):
+    """What the job has made cannot be used; `error` says why."""
+
+
 class ExportFile(msgspec.Struct, frozen=True):
     """A file of a manifest.
 
@@ -66,6 +70,9 @@ class _Manifest(msgspec.Struct, frozen=True):
 def kick_off_url(client: Client, types: list[str], since: str) -> str:
     """URL that starts an export as the site asks for it.
 
+    A filter of a type that is not asked for is left out: a server may refuse the job for it (Bulk Data Access 2.0,
+    `_typeFilter`), and one site serves several studies.
+
     Args:
         client: the client.
         types: resource types.
@@ -76,7 +83,7 @@ def kick_off_url(client: Client, types: list[str], since: str) -> str:
     parameters = [("_outputFormat", "application/fhir+ndjson"), ("_type", ",".join(types))]
     if since:
         parameters.append(("_since", since))
-    parameters += [("_typeFilter", item) for item in bulk.type_filters]
+    parameters += [("_typeFilter", item) for item in bulk.type_filters if item.partition("?")[0] in types]
     return f"{client.base}{place}/$export?{urlencode(parameters)}"
 
 
@@ -126,6 +133,10 @@ class Export:
             try:
                 manifest = self._finished(url)
                 self._files(manifest, land, batch)
+            except _UselessError as useless:
+                # A job that has ended stays as it is: the next pull begins another one.
+                self._remember("")
+                raise useless.error from useless
             except ExpiredFileError:
                 # A job or a file that is gone: once more, from the beginning.
                 self._remember("")
@@ -200,24 +211,26 @@ class Export:
     # Its files
 
     def _manifest(self, answer: Answer) -> _Manifest:
-        where = safe_url(answer.url)
+        def useless(what: str) -> _UselessError:
+            return _UselessError(SourceNotFhir(what, where=safe_url(answer.url)))
+
         try:
             tree: Any = msgspec.json.decode(answer.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise SourceNotFhir("the manifest of the export is not JSON", where=where) from error
+            raise useless("the manifest of the export is not JSON") from error
         if not isinstance(tree, dict) or not isinstance(tree.get("output"), list):
-            raise SourceNotFhir("the manifest of the export names no output", where=where)
+            raise useless("the manifest of the export names no output")
         moment = _instant(tree.get("transactionTime"))
         if not moment:
-            raise SourceNotFhir("the manifest of the export has no transactionTime", where=where)
+            raise useless("the manifest of the export has no transactionTime")
 
         def files(name: str) -> tuple[ExportFile, ...]:
             found = tree.get(name)
             items = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
             if len(items) > _MOST_FILES:
-                raise SourceNotFhir("the manifest of the export names too many files", where=where)
+                raise useless("the manifest of the export names too many files")
             if not all(isinstance(item.get("url"), str) and item["url"].strip() for item in items):
-                raise SourceNotFhir("the manifest of the export names a file without URL", where=where)
+                raise useless("the manifest of the export names a file without URL")
             return tuple(
                 ExportFile(
                     allowed_url(item["url"], answer.url, self._client.site),
@@ -257,6 +270,7 @@ class Export:
             lines: list[bytes] = []
             size = 0
             last = b"}"
+            whole = False
             try:
                 for line in self._client.lines(file.url, anonymous=not manifest.token):
                     number += 1
@@ -266,6 +280,7 @@ class Export:
                     if len(lines) >= batch or size > 8 * 1024 * 1024:
                         yield lines[:-1]  # the last line is known to be whole when another one follows
                         lines, size = lines[-1:], len(line)
+                whole = True
                 if last.endswith(b"}") and (file.count is None or number >= file.count):
                     yield lines
                     return
@@ -274,7 +289,9 @@ class Export:
             if attempt == site.retry.attempts:
                 break
         stated = "" if file.count is None else f", which has {file.count} lines by the manifest"
-        raise SourceIncomplete(
+        error = SourceIncomplete(
             f"a file of the export{stated}, did not come whole {site.retry.attempts} times (last time {number} lines)",
             where=safe_url(file.url),
         )
+        # The connection may do better next time; a file that the server ended is all that there will be.
+        raise _UselessError(error) if whole else error

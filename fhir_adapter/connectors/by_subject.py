@@ -20,6 +20,7 @@ from fhir_adapter.connectors.deletions import deleted_ids, listed
 from fhir_adapter.connectors.plan import SubjectQuery, query_hash
 from fhir_adapter.connectors.pulling import Pulling, chunks
 from fhir_adapter.connectors.searches import LinkTooLong, Page, Search, Searched, count, pages, since
+from fhir_adapter.errors import SourceNotFhir
 
 __all__ = ["BySubject"]
 
@@ -306,6 +307,7 @@ class BySubject:
             for attempt in (1, 2, 3):
                 searched = Searched()
                 for page in pages(self._pulling.client, job.search(), searched, self._pulling.stop.is_set):
+                    self._asked_for(job, page, searched)
                     self._put((job, page))
                 if self._pulling.stop.is_set():
                     return
@@ -325,6 +327,19 @@ class BySubject:
             self._put((job, _Split(_halves(job)) if len(job.subjects) > 1 else error))
         except Exception as error:  # noqa: BLE001 - handed to the landing thread, which raises it
             self._put((job, error))
+
+    def _asked_for(self, job: _Job, page: Page, searched: Searched) -> None:
+        """Checks that a page is about the subjects of its search; a self link may be missing, or say anything."""
+        type_, subjects = job.query.type, set(job.subjects)
+        for item in page.items:
+            if item.subject in subjects or item.subject is None or item.type != type_:
+                continue
+            if item.id in searched.matched:
+                raise SourceNotFhir(
+                    f"the server sends {type_} of patients who were not asked for",
+                    where=f"{self._pulling.client.base}/{type_}?{job.query.parameter}",
+                    remedy="Does it heed the search parameter?",
+                )
 
     def _versions(self, job: _Job, now: str) -> dict[str, str] | None:
         """All ids of a marked search with their versions, if it is time to compare them; None if it is not."""

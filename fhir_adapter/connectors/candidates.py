@@ -31,6 +31,7 @@ class _Group(msgspec.Struct):
         entity: Entity | None = None
         inactive: bool | None = None
 
+    id: str = ""
     member: list[Member] | None = None
 
 
@@ -45,10 +46,17 @@ class _ResearchSubject(msgspec.Struct):
     study: Study | None = None
 
 
-class _IdentifiedSubject(_ResearchSubject):
-    """A ResearchSubject with its id."""
+class _Enrolment(_ResearchSubject):
+    """A ResearchSubject that landed, by R4's name of its patient or R5's."""
+
+    class Patient(msgspec.Struct):
+        """`ResearchSubject.individual` or `.subject`."""
+
+        reference: str | None = None
 
     id: str = ""
+    individual: Patient | None = None
+    subject: Patient | None = None
 
 
 def _subjects(items: Iterable[Arrival], type_: str) -> set[str]:
@@ -60,15 +68,29 @@ def _subjects(items: Iterable[Arrival], type_: str) -> set[str]:
     }
 
 
+def _active(group: _Group) -> set[str]:
+    """Patients who are active members of a Group."""
+    found = {
+        subject_key(member.entity.reference if member.entity else None)
+        for member in group.member or []
+        if not member.inactive
+    }
+    return {key for key in found if key is not None}
+
+
 class Candidates:
     """Finds the candidates of a plan; what it reads for that lands.
 
     Args:
         pulling: the pull.
+
+    Attributes:
+        former: keys of those whom the study had enrolled by what landed before, once `find` has ended.
     """
 
     def __init__(self, pulling: Pulling) -> None:
         self._pulling = pulling
+        self.former: set[str] = set()
 
     def find(self) -> set[str]:
         """Keys (`Patient/<id>`) of all candidates.
@@ -125,6 +147,7 @@ class Candidates:
         studies: set[str] = set()
         enrolments: set[str] = set()
         complete = True
+        landed = self._landed_enrolments()
         for study in self._named("ResearchStudy", identifier):
             name = f"ResearchStudy/{study.id}"
             studies.add(name)
@@ -139,34 +162,43 @@ class Candidates:
                     self._pulling.report.find(
                         "enrolment-without-patient", "a ResearchSubject refers to no Patient"
                     )
+        ours = {
+            id_: patient for id_, (study_, patient) in landed.items() if any(map(study_.endswith, studies))
+        }
         if complete:
             # A deleted enrolment takes its subject out of the candidates, so no search by subject finds it.
-            known = {id_ for id_ in self._pulling.landing.known("ResearchSubject") if id_ not in enrolments}
-            ours = self._enrolments_in(studies) if known else set()
-            self._pulling.settle_lost("ResearchSubject", known & ours)
+            self._pulling.settle_lost("ResearchSubject", ours.keys() - enrolments)
+        self.former |= {patient for patient in ours.values() if patient is not None}
         return subjects
 
-    def _enrolments_in(self, studies: set[str]) -> set[str]:
-        found: set[str] = set()
+    def _landed_enrolments(self) -> dict[str, tuple[str, str | None]]:
+        """The enrolments that landed before: id → reference of the study, key of the patient."""
+        found: dict[str, tuple[str, str | None]] = {}
         for body in self._pulling.landing.bodies("ResearchSubject"):
             try:
-                head = msgspec.json.decode(body, type=_IdentifiedSubject)
+                head = msgspec.json.decode(body, type=_Enrolment)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 continue  # an enrolment of odd shape is quarantined by the mapping; it is not lost
-            reference = head.study.reference if head.study else None
-            if any((reference or "").partition("/_history")[0].endswith(name) for name in studies):
-                found.add(head.id)
+            study = ((head.study.reference if head.study else None) or "").partition("/_history")[0]
+            patient = head.individual or head.subject
+            found[head.id] = study, subject_key(patient.reference if patient else None)
         return found
 
     def _members(self, identifier: str) -> set[str]:
+        landed = {group.id: members for group, members in self._landed_groups()}
         subjects: set[str] = set()
         for group in self._named("Group", identifier):
             try:
-                members = msgspec.json.decode(group.body, type=_Group).member or []
+                subjects |= _active(msgspec.json.decode(group.body, type=_Group))
             except msgspec.DecodeError as error:
                 raise SourceIncomplete("the Group's members cannot be read", where="Group") from error
-            for member in members:
-                key = subject_key(member.entity.reference if member.entity else None)
-                if key is not None and not member.inactive:
-                    subjects.add(key)
+            self.former |= landed.get(group.id, set())
         return subjects
+
+    def _landed_groups(self) -> Iterator[tuple[_Group, set[str]]]:
+        for body in self._pulling.landing.bodies("Group"):
+            try:
+                group = msgspec.json.decode(body, type=_Group)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue  # a Group of odd shape ends the pull if it is ours
+            yield group, _active(group)

@@ -156,6 +156,12 @@ class Client:
             except BrokenOffError:
                 answer = None
                 continue
+            except SourceUnreachable:
+                # The library repeats a GET by itself, and nothing else.
+                if attempt + 1 == self.site.retry.attempts:
+                    raise
+                answer = None
+                continue
             if answer.status not in RETRIED:
                 return answer
         if answer is None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fhir_adapter.connectors.arrivals import Landing
+from fhir_adapter.connectors.arrivals import Landing, gone
 from fhir_adapter.connectors.by_reference import ByReference
 from fhir_adapter.connectors.by_subject import BySubject
 from fhir_adapter.connectors.candidates import Candidates
@@ -43,7 +43,8 @@ def _everything(pulling: Pulling) -> None:
     capability = read_capability(client)
     report.server = capability.software
     client.require(tuple(type_ for type_ in read_types(plan) if capability.supports(type_)))
-    subjects = admitted(Candidates(pulling).find())
+    candidates = Candidates(pulling)
+    subjects = admitted(candidates.find())
     found: set[str] = set()
     # Another record of one person may hold what belongs to a candidate; it is known when the Patient has landed.
     while more := admitted(merged_with(landing.bodies("Patient"), subjects)) - found:
@@ -52,8 +53,25 @@ def _everything(pulling: Pulling) -> None:
         report.subjects = len(found)
         report.missing |= {query.type: len(more) for query in plan.per_subject}
         BySubject(pulling).pull(sorted(more), capability)
+    _leave(pulling, candidates.former - found)
     ByReference(pulling).pull(capability)
     report.missing = {}
+
+
+def _leave(pulling: Pulling, subjects: set[str]) -> None:
+    """Tells of those who are enrolled no longer, and whether their record is still there.
+
+    What landed of them stays, for another study may need it; the mapping leaves it out, resource by resource. The
+    record is asked for because whoever merges two without a link between them deletes one.
+    """
+    known = pulling.landing.known("Patient")
+    for subject in sorted(subjects):
+        id_ = subject.removeprefix("Patient/")
+        pulling.report.find(
+            "no-longer-enrolled", "a subject is enrolled no longer; what landed of them is left out"
+        )
+        if id_ in known and pulling.client.get(f"{pulling.client.base}/{subject}").status in {404, 410}:
+            pulling.land([gone("Patient", id_)])
 
 
 def pull_rest(

@@ -17,7 +17,6 @@ from typing import Any, NoReturn, Self
 
 import msgspec
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3.exceptions import DecodeError, ProtocolError, ReadTimeoutError
 from urllib3.response import BaseHTTPResponse
 from urllib3.util.retry import Retry
@@ -26,6 +25,7 @@ from fhir_adapter import __version__
 from fhir_adapter.connectors.bounds import Bounds
 from fhir_adapter.connectors.paging import safe_url
 from fhir_adapter.connectors.proxies import Proxies
+from fhir_adapter.connectors.wire import TimedOut, Watch, WatchedAdapter, watched
 from fhir_adapter.errors import AdapterError, SiteFileError, SourceNotFhir, SourceUnreachable
 from fhir_adapter.site import Site, Tls
 
@@ -58,10 +58,6 @@ class Answer(msgspec.Struct, frozen=True):
     location: str | None = None
     retry_after: str = ""
     content_location: str = ""
-
-
-class TimedOut(SourceUnreachable):
-    """The server did not answer in time; a smaller page may come."""
 
 
 class TooLong(SourceNotFhir):
@@ -106,14 +102,18 @@ class _BoundedRetry(Retry):
         return seconds_to_wait(retry_after, float(self.backoff_max))
 
 
-def _arriving(response: requests.Response) -> Iterator[bytes]:
+def _arriving(response: requests.Response, watch: Watch) -> Iterator[bytes]:
     """The body of an answer, unpacked, in the parts in which it arrives.
 
     `iter_content` waits until a part is full. A server that drips would keep it waiting for days, and no bound of
     ours would be looked at meanwhile.
     """
     try:
-        while part := response.raw.read1(_CHUNK, decode_content=True):
+        while True:
+            watch.begin()
+            part = response.raw.read1(_CHUNK, decode_content=True)
+            if not part:
+                return
             yield part
     except ProtocolError as error:
         raise requests.exceptions.ChunkedEncodingError(error) from error
@@ -216,7 +216,7 @@ class Transport:
             redirect=False,
             turn=functools.partial(self._bounds.wait, safe_url(site.source.url or "")),
         )
-        adapter = HTTPAdapter(
+        adapter = WatchedAdapter(
             max_retries=retry, pool_maxsize=site.concurrency, pool_connections=site.concurrency
         )
         session.mount("http://", adapter)
@@ -262,15 +262,10 @@ class Transport:
             SourceUnreachable: no connection, a time-out, TLS.
             SourceNotFhir: the answer is too long, or no HTTP.
         """
-        session = self._certified if certificate else self._plain
-        self._bounds.wait(safe_url(url))
-        timeout = self._site.retry.timeout_s
         try:
-            with session.request(
-                method, url, headers=dict(headers), data=body, stream=True, allow_redirects=False,
-                timeout=(min(timeout, 30), timeout), proxies=self._proxies.for_url(url),
-            ) as response:  # fmt: skip
-                data = self._body(response, url, limit)
+            response, watch = self._asked(method, url, headers, certificate, body)
+            with response:
+                data = self._body(response, url, limit, watch)
                 return Answer(
                     url,
                     response.status_code,
@@ -296,24 +291,40 @@ class Transport:
             SourceUnreachable: no connection, a time-out, TLS.
             SourceIncomplete: a bound of the site is reached.
         """
-        session = self._certified if certificate else self._plain
-        self._bounds.wait(safe_url(url))
-        timeout = self._site.retry.timeout_s
         try:
-            with session.get(
-                url, headers=dict(headers), stream=True, allow_redirects=False,
-                timeout=(min(timeout, 30), timeout), proxies=self._proxies.for_url(url),
-            ) as response:  # fmt: skip
+            response, watch = self._asked("GET", url, headers, certificate)
+            with response:
                 location = response.headers.get("Location") if response.is_redirect else None
-                yield response.status_code, location, self._parts(response, url)
+                yield response.status_code, location, self._parts(response, url, watch)
         except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
             raise BrokenOffError from error
         except requests.exceptions.RequestException as error:
             raise self._explained(error, url) from error
 
-    def _parts(self, response: requests.Response, url: str) -> Iterator[bytes]:
+    def _asked(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        certificate: bool,
+        body: bytes | str | None = None,
+    ) -> tuple[requests.Response, Watch]:
+        """An answer whose body is still to come, and the watch that its bytes pass."""
+        session = self._certified if certificate else self._plain
+        where = safe_url(url)
+        timeout = self._site.retry.timeout_s
+        self._bounds.wait(where)
+        watch = Watch(_SLOWEST * timeout, where, functools.partial(self._bounds.in_time, where))
+        with watched(watch):
+            response = session.request(
+                method, url, headers=dict(headers), data=body, stream=True, allow_redirects=False,
+                timeout=(min(timeout, 30), timeout), proxies=self._proxies.for_url(url),
+            )  # fmt: skip
+        return response, watch
+
+    def _parts(self, response: requests.Response, url: str, watch: Watch) -> Iterator[bytes]:
         try:
-            for part in _arriving(response):
+            for part in _arriving(response, watch):
                 self._bounds.came(len(part), safe_url(url))
                 yield part
         except requests.exceptions.ConnectionError as error:
@@ -339,12 +350,12 @@ class Transport:
             return SourceNotFhir("the server's answer has a header that is none", where=safe_url(url))
         return SourceUnreachable(f"there is no connection ({type(error).__name__})", where=safe_url(url))
 
-    def _body(self, response: requests.Response, url: str, limit: int) -> bytes:
+    def _body(self, response: requests.Response, url: str, limit: int, watch: Watch) -> bytes:
         latest = time.monotonic() + _SLOWEST * self._site.retry.timeout_s
         where = safe_url(url)
         data = bytearray()
         try:
-            for part in _arriving(response):
+            for part in _arriving(response, watch):
                 data += part
                 self._bounds.came(len(part), where)
                 if len(data) > limit:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from werkzeug import Request, Response
@@ -311,6 +313,31 @@ def test_type_filters(exporter: Exporter, server: Any, operator: Operator) -> No
     assert operator.findings == {"export-narrowed"}
 
 
+def test_what_a_kick_off_says(exporter: Exporter, server: Any, operator: Operator) -> None:
+    """Types, filters and mark are sent as Bulk Data says: the types in one list, each filter whole, encoded once."""
+    filters = [
+        "Observation?code=http://loinc.org|718-7,http://loinc.org|789-8&status=final",
+        "Observation?status=amended",
+        "Immunization?status=completed",  # a type that the study does not read
+    ]
+    settings = bulk(server, bulk={"type_filters": filters})
+    assert operator.pull(server.base, **settings) == (0, "")
+    assert operator.pull(server.base, **settings) == (0, "")
+    types = (
+        "AdverseEvent,BodyStructure,Condition,Consent,Encounter,ImagingStudy,MedicationAdministration,"
+        "MedicationStatement,Observation,Patient,Procedure,ResearchSubject"
+    )
+    first = [
+        ("_outputFormat", "application/fhir+ndjson"), ("_type", types), ("_typeFilter", filters[0]),
+        ("_typeFilter", filters[1]),
+    ]  # fmt: skip
+    since = ("_since", "2024-05-01T11:55:00.000Z")
+    said = [parse_qsl(request.query_string.decode(), strict_parsing=True) for request in exporter.kicked]
+    assert said == [first, [*first[:2], since, *first[2:]]]
+    assert [request.headers["Accept"] for request in exporter.kicked] == ["application/fhir+json"] * 2
+    assert operator.landed() == ours(server)
+
+
 @pytest.mark.parametrize(("status", "again"), [(500, 2), (504, 1)])
 def test_failed_job_is_forgotten_and_a_failed_gateway_is_not(
     exporter: Exporter, server: Any, operator: Operator, status: int, again: int
@@ -344,6 +371,94 @@ def test_lines_without_end(exporter: Exporter, server: Any, operator: Operator) 
     status, said = operator.pull(server.base, **bulk(server, max_page_bytes=1_000_000))
     assert (status, "a line is longer than max_page_bytes" in said) == (22, True)
     assert len(sent) < 1000  # what the sockets hold besides
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"output": None}, "the manifest of the export names no output"),
+        ({"transactionTime": "yesterday"}, "the manifest of the export has no transactionTime"),
+        ({"output": [{"type": "Patient"}]}, "the manifest of the export names a file without URL"),
+        ({"output": [[]] * 3, "error": 7, "deleted": "x"}, ""),
+    ],
+    ids=["no output", "no time", "no URL", "odd entries"],
+)
+def test_manifests_that_are_none(
+    exporter: Exporter, server: Any, operator: Operator, change: dict[str, Any], words: str
+) -> None:
+    """A manifest that cannot be read ends the pull, and its job is given up; what is empty is searched for."""
+    manifest = exporter.manifest
+    exporter.manifest = lambda kicked: manifest(kicked) | change  # type: ignore[method-assign]
+    status, said = operator.pull(server.base, **bulk(server))
+    assert (status, words in said) == (22 if words else 0, True), said
+    exporter.manifest = manifest  # type: ignore[method-assign]
+    assert operator.pull(server.base, **bulk(server)) == (0, "")
+    assert len(exporter.kicked) == 2
+    assert operator.landed() == ours(server)
+
+
+@pytest.mark.parametrize(("breaks", "kicked"), [("length", 1), ("lines", 2)])
+def test_a_file_that_stays_short(
+    exporter: Exporter, server: Any, operator: Operator, breaks: str, kicked: int
+) -> None:
+    """What the connection cut is read again of the same job; a file that ends too early was made so, by that job."""
+
+    def damage(name: str, body: bytes) -> Any:
+        if "Observation" not in name or len(exporter.kicked) == 2:
+            return body
+        if breaks == "lines":
+            return body[: body.index(b"\n") + 1]
+        return Response(iter([body[:100]]), headers={"Content-Length": str(len(body)), "Connection": "close"})
+
+    exporter.damage = damage
+    status, said = operator.pull(server.base, **bulk(server))
+    assert (status, "did not come whole 2 times" in said) == (22, True)
+    if breaks == "length":
+        exporter.damage = lambda name, body: body
+    assert operator.pull(server.base, **bulk(server)) == (0, "")
+    assert len(exporter.kicked) == kicked
+    assert operator.landed() == ours(server)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(429, "goes on answering 429"), (401, "our credential"), (403, "(403)")]
+)
+def test_a_kick_off_that_is_refused(
+    exporter: Exporter, server: Any, operator: Operator, status: int, words: str
+) -> None:
+    """What comes once is asked for again; what stays ends the pull, without a search in its place."""
+    left = [1000]
+    export = exporter.__call__
+
+    def refuse(request: Request) -> Response | None:
+        if request.path.endswith("$export") and left[0]:
+            left[0] -= 1
+            return Response("", status)
+        return export(request)
+
+    server.before = refuse
+    ended, said = operator.pull(server.base, **bulk(server))
+    assert (ended, words in said) == (20 if status == 429 else 21, True), said
+    assert not server.searches("Observation")
+    left[0] = 1 if status == 429 else 0
+    assert operator.pull(server.base, **bulk(server)) == (0, "")
+    assert operator.landed() == ours(server)
+
+
+def test_who_joins_late_is_searched(exporter: Exporter, server: Any, operator: Operator) -> None:
+    """An export of changes has nothing of years ago: a subject who joined since is searched, and comes whole."""
+    assert operator.pull(server.base, **bulk(server)) == (0, "")
+    now, server.now = server.now, server.now - dt.timedelta(days=2000)
+    server.put("Patient", "joined")
+    server.observe("of-the-joined", "joined", status="final")
+    server.now = now + dt.timedelta(days=1)
+    study = server.resources["ResearchSubject", "six-pd-subject"]["study"]
+    server.put("ResearchSubject", "rs-joined", study=study, individual={"reference": "Patient/joined"})
+    exporter.left_out = {key for key in server.resources if "joined" in key[1]}
+    assert operator.pull(server.base, **bulk(server)) == (0, "")
+    assert "_since" in exporter.kicked[1].args
+    assert {search["patient"] for search in server.searches("Observation")} == {"Patient/joined"}
+    assert operator.landed() == ours(server)
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "http://169.254.169.254/x", "../../../etc/passwd", ""])

@@ -161,6 +161,20 @@ def moved(server: Server) -> None:
     change(server, "AdverseEvent", "six-pd-anaemia", subject={"reference": "Patient/six-ne"})
 
 
+def enrolled_under_another_record(server: Server) -> None:
+    """An enrolment is handed over to another subject's record; nothing links the two."""
+    change(server, "ResearchSubject", "six-ex-subject", individual={"reference": "Patient/six-ne"})
+
+
+def taken_over_by_another_record(server: Server) -> None:
+    """All that is a subject's is handed over to another record, theirs is deleted, and nothing links the two."""
+    for (type_, id_), item in list(server.resources.items()):
+        if "Patient/six-ex" in json.dumps(item):
+            text = json.dumps(another(server, type_, id_)).replace("Patient/six-ex", "Patient/six-ne")
+            server.put(type_, id_, **json.loads(text))
+    server.delete("Patient", "six-ex")
+
+
 #: change → what it does to the numbers: id → (before, after)
 CHANGES: dict[Callable[[Server], None], dict[str, tuple[Any, Any]]] = {
     joins_late: {"flow.analysed.n": (5, 6), "response.total.sd.n": (1, 2)},
@@ -172,6 +186,8 @@ CHANGES: dict[Callable[[Server], None], dict[str, tuple[Any, Any]]] = {
     withdraws: {"flow.excluded.consent.n": (None, 1), "flow.treated.n": (6, 5), "flow.analysed.n": (5, 4)},
     merged: {"flow.candidates.n": (6, 5), "flow.excluded.one_cycle.n": (1, 0)},
     merged_with_a_stranger: {"toxicity.term.anemia.any.n": (1, 2)},
+    enrolled_under_another_record: {"flow.candidates.n": (6, 5), "flow.excluded.one_cycle.n": (1, 0)},
+    taken_over_by_another_record: {"flow.candidates.n": (6, 5), "flow.excluded.one_cycle.n": (1, 0)},
     moved: {"toxicity.related.n": (5, 4)},
 }
 
@@ -181,7 +197,7 @@ def test_a_change_on_the_server_changes_the_next_report(
     edit: Callable[[Server], None], server: Server, operator: Operator, anew: Callable[..., Operator],
     stage: Callable[..., None], before: dict[str, Any],
 ) -> None:  # fmt: skip
-    """What a fresh run would give, by fewer than 60 requests and 20 of more than 200 resources."""
+    """What a fresh run would give, by fewer than 60 requests and 20 of more than 150 resources."""
     server.now += LATER  # what was just written would come again, for the overlap of the marks
     assert operator.pull(server.base) == (0, "")
     server.now += LATER
@@ -204,5 +220,29 @@ def test_a_change_on_the_server_changes_the_next_report(
     assert len(theirs) == 12
     assert [name for name in theirs if (operator.run / "datasets" / name).read_bytes() != theirs[name]] == []
     if edit is not joins_late:  # of whom everything has to come
-        assert came < 20 < 200 < sum(other.manifest["pull"]["received"].values())
+        assert came < 20 < 150 < sum(other.manifest["pull"]["received"].values())
     assert asked < 60
+
+
+@pytest.mark.parametrize(
+    ("edit", "reasons"),
+    [
+        (enrolled_under_another_record, {"not-needed not-a-candidate", "not-needed superseded"}),
+        (taken_over_by_another_record, {"not-needed deleted", "not-needed superseded"}),
+    ],
+)
+def test_a_subject_who_is_enrolled_no_longer(
+    edit: Callable[[Server], None], reasons: set[str], server: Server, operator: Operator, stage: Callable[..., None]
+) -> None:  # fmt: skip
+    """Records that are merged without a link: a finding says so once, and whatever was theirs has its reason."""
+    assert operator.pull(server.base) == (0, "")
+    server.now += LATER
+    edit(server)
+    for told in (["no-longer-enrolled"], []):
+        assert operator.pull(server.base) == (0, "")
+        assert [item["code"] for item in operator.manifest["pull"]["findings"]] == told
+        assert (("Patient", "six-ex") in operator.landed()) == (("Patient", "six-ex") in server.resources)
+    stage("map")
+    theirs = {key: said for key, said in operator.dispositions().items() if "/six-ex" in key}
+    assert set(theirs.values()) == reasons
+    assert len(theirs) == 13

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from fhir_adapter.connectors import plan_from_study
 from fhir_adapter.errors import SiteFileError, SourceIncomplete, UsageError
 from fhir_adapter.landing import Landing
+
+SIX = Path(__file__).parents[1] / "data" / "six"
 
 
 def test_study_is_pulled_by_subject_and_type(stub: Any, run: Any, landed: Any) -> None:
@@ -65,6 +71,22 @@ def test_group_members_are_candidates(stub: Any, run: Any, landed: Any) -> None:
     report = run(candidates={"group": {"system": "urn:test", "value": "G"}})
     assert report.subjects == 1
     assert [name for name in landed() if name.startswith("Patient")] == ["Patient/a"]
+
+
+def test_members_who_leave_a_group(stub: Any, run: Any, landed: Any) -> None:
+    """A member who is taken out, and one who is inactive now, are told; a record that is gone is marked so."""
+    stub.enrol("a", "b", "c")
+    identifier = [{"system": "urn:test", "value": "G"}]
+    members = [{"entity": {"reference": f"Patient/{name}"}} for name in "abc"]
+    stub.put("Group", "g", identifier=identifier, member=members)
+    wanted = {"group": {"system": "urn:test", "value": "G"}}
+    assert run(candidates=wanted).subjects == 3
+    stub.put("Group", "g", identifier=identifier, member=[members[0], members[1] | {"inactive": True}])
+    stub.delete("Patient", "c")
+    report = run(candidates=wanted)
+    assert [(finding.code, finding.number) for finding in report.findings] == [("no-longer-enrolled", 2)]
+    assert [name for name in landed() if name.startswith("Patient")] == ["Patient/a", "Patient/b"]
+    assert run(candidates=wanted).findings == []
 
 
 def test_all_patients(stub: Any, run: Any) -> None:
@@ -242,3 +264,43 @@ def test_long_lists_of_subjects_are_cut_into_short_urls(stub: Any, run: Any) -> 
     report = run(subjects_per_query=60, page_size=100)
     assert report.received["Observation"] == 60
     assert max(len(request.url) for request in stub.requests) < 2000
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_requests_at_once(stub: Any, operator: Any, concurrency: int) -> None:
+    """As many requests are under way as the site allows, and never more, pages that are fetched ahead included."""
+    study = json.loads((SIX / "0-shared.json").read_bytes())["entry"]
+    for resource in (entry["resource"] for entry in study):
+        content = {k: v for k, v in resource.items() if k not in {"resourceType", "id", "meta"}}
+        stub.put(resource["resourceType"], resource["id"], **content)
+        if resource["resourceType"] == "ResearchStudy":
+            name = resource["id"]
+    for number in range(8):
+        stub.put("Patient", f"p{number}")
+        stub.put("ResearchSubject", f"rs{number}", study={"reference": f"ResearchStudy/{name}"},
+                 individual={"reference": f"Patient/p{number}"})  # fmt: skip
+        for serial in range(5):
+            stub.observe(f"o{number}-{serial}", f"p{number}")
+    together = threading.Condition()
+    under_way: list[int] = [0]
+    peak: list[int] = [0]
+
+    def answer(request: Request) -> Response:
+        with together:
+            under_way[0] += 1
+            peak[0] = max(peak[0], under_way[0])
+            together.notify_all()
+            # Room for one too many, which never comes: a moment, and until enough have met no more than that.
+            together.wait_for(lambda: under_way[0] > concurrency, timeout=0.02)
+        found: Response = stub(request)
+        with together:
+            under_way[0] -= 1
+        return found
+
+    with HTTPServer(host="localhost", threaded=True) as server:
+        stub.base = server.url_for("/fhir")
+        server.expect_request(re.compile(".*")).respond_with_handler(answer)
+        settings = {"concurrency": concurrency, "page_size": 2, "subjects_per_query": 2}
+        assert operator.pull(stub.base, **settings) == (0, "")
+    assert peak == [concurrency]
+    assert len([id_ for type_, id_ in operator.landed() if type_ == "Observation"]) == 40

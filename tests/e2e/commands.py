@@ -29,22 +29,27 @@ class Commands:
         self._process: subprocess.Popen[str] | None = None
         self._owner = 0
 
-    def run(self, arguments: list[str], *, cwd: Path | None, timeout: float) -> tuple[int, str, str]:
+    def run(
+        self, arguments: list[str], *, cwd: Path | None, timeout: float, given: bytes = b""
+    ) -> tuple[int, str, str]:
         """Runs one command.
 
         Args:
             arguments: of `fhir-adapter`.
             cwd: its working directory.
             timeout: seconds, after which it is killed.
+            given: what stands on its standard input.
 
         Returns:
             Exit status, standard output, standard error.
         """
         with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder, "out"), Path(folder, "err")
+            Path(folder, "in").write_bytes(given)
             status = self._ask(
                 {
-                    "arguments": arguments, "cwd": str(cwd or Path.cwd()), "out": str(out), "err": str(err),
+                    "arguments": arguments, "cwd": str(cwd or Path.cwd()), "in": str(Path(folder, "in")),
+                    "out": str(out), "err": str(err),
                     "env": dict(os.environ), "timeout": timeout,
                 }
             )  # fmt: skip
@@ -86,8 +91,7 @@ def _command(request: dict[str, Any]) -> None:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
+    os.dup2(os.open(request["in"], os.O_RDONLY), 0)
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
     sys.argv = ["fhir-adapter", *request["arguments"]]
@@ -112,6 +116,9 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
+    import gc
+    import importlib
+
     import scipy
 
     import fhir_adapter.cli
@@ -120,4 +127,11 @@ if __name__ == "__main__":
     assert all(
         (scipy.optimize, scipy.sparse, scipy.special, scipy.stats)
     )  # which loads them, as the commands do
+    # The models by which views are compiled; a command builds those that it comes to, which takes half a second.
+    for type_ in ("adverseevent", "bodystructure", "condition", "consent", "encounter", "imagingstudy", "medication",
+                  "medicationadministration", "medicationstatement", "observation", "patient", "procedure",
+                  "researchstudy", "researchsubject"):  # fmt: skip
+        importlib.import_module(f"fhir.resources.R4B.{type_}")
+    importlib.import_module("pyarrow.pandas_compat")
+    gc.freeze()  # a collection of a child would touch, and so copy, every page of what was imported
     _serve()

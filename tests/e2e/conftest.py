@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -44,19 +45,25 @@ _COMMANDS = Commands()
 
 
 def call(
-    *arguments: str | Path, status: int | None = 0, cwd: Path | None = None, env: dict[str, str] | None = None
+    *arguments: str | Path,
+    status: int | None = 0,
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+    given: bytes = b"",
 ) -> Ended:
     """Runs the command line; an exit status other than the expected one fails the test with its output.
 
-    With variables of the environment it begins with an interpreter of its own, else it is forked.
+    `given` stands on standard input. With variables of the environment it begins with an interpreter of its own,
+    else it is forked.
     """
     words = [str(argument) for argument in arguments]
     if env is None:
-        ended = Ended(*_COMMANDS.run(words, cwd=cwd, timeout=600))
+        ended = Ended(*_COMMANDS.run(words, cwd=cwd, timeout=600, given=given))
     else:
         done = subprocess.run(
             [sys.executable, "-m", "fhir_adapter", *words],
             capture_output=True, text=True, timeout=600, check=False, cwd=cwd, env=os.environ | env,
+            input=given.decode(),
         )  # fmt: skip
         ended = Ended(done.returncode, done.stdout, done.stderr)
     if status is not None:
@@ -158,6 +165,18 @@ def six_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_source(folder / "source", six_patients())
     site = write_site(folder)
     return call("run", SIX / "six.yaml", "--site", site, "--out", folder / "runs", "--quiet", "--json").run
+
+
+def copy_of(run: Path, folder: Path, **settings: Any) -> tuple[Path, Path]:
+    """A run with its landing and its site, copied, so that it can be changed; the site file and the run folder."""
+    base = run.parents[2]
+    for part in ("state", "runs"):
+        shutil.copytree(base / part, folder / part)
+    copied = folder / run.relative_to(base)
+    for path in (folder / "site.yaml", copied / "site.yaml"):
+        site = json.loads((base / "site.yaml").read_bytes())
+        path.write_text(json.dumps(site | {"state_dir": str(folder / "state")} | settings), encoding="utf-8")
+    return folder / "site.yaml", copied
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,7 @@
-"""A hundred random values of two cohorts: `explain` names the resource and element, and the value follows from it."""
+"""Random values of two cohorts: `explain` names the resource and element, and the value follows from it.
+
+Of the hundred that `make soak` explains the first 25 are among the ordinary tests.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ from fhir_adapter.assets import asset
 from fhir_adapter.cli import app
 from fhir_adapter.datasets import metadata
 from fhir_adapter.mapping.origins import origin
+from fhir_adapter.pipeline import opening
 
 from .conftest import Adapter
 
@@ -30,7 +34,7 @@ ADAM = [name for name, dataset in metadata().items() if dataset.model == "ADaM" 
 
 
 def explained(run: Path, dataset: str, variable: str, subject: str, seq: int) -> dict[str, Any]:
-    """The answer of the command line, in this process because a hundred are wanted."""
+    """The answer of the command line, in this process because many are wanted."""
     done = CliRunner().invoke(
         app, ["explain", str(run), f"{dataset}.{variable}", "--subject", subject, "--seq", str(seq), "--json"]
     )
@@ -198,11 +202,21 @@ def picked(run: Path, seed: int, count: int) -> Iterator[tuple[str, str, str, in
             yield name, choose.choice(there), str(row["USUBJID"]), int(seq)
 
 
-@pytest.mark.parametrize(("cohort", "seed", "count"), [("six_run", 6, 40), ("reference_run", 57, 60)])
+@pytest.mark.parametrize(
+    ("cohort", "seed", "count"),
+    [
+        ("six_run", 6, 10),
+        ("reference_run", 57, 15),
+        pytest.param("six_run", 6, 40, marks=pytest.mark.soak),
+        pytest.param("reference_run", 57, 60, marks=pytest.mark.soak),
+    ],
+)
 def test_random_values_are_traced_to_their_elements(
-    cohort: str, seed: int, count: int, request: pytest.FixtureRequest
+    cohort: str, seed: int, count: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each leads to resources of the source; what is said to stand there does; the value follows from it."""
+    # Of an answer the study file takes longest, and it is the same for all.
+    monkeypatch.setattr(opening, "load_study", cache(opening.load_study))
     run: Path = request.getfixturevalue(cohort)
     source = source_of(run)
     for dataset, variable, subject, seq in picked(run, seed, count):

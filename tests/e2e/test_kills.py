@@ -364,3 +364,38 @@ def test_a_killed_export(small: Undisturbed, fresh: Path, tmp_path: Path, how: s
     assert found["resources"] == small.content["resources"]
     assert found["counts"] == small.content["counts"]
     assert not asked_in_full(server), "what the export had brought was searched for"
+
+
+@pytest.mark.parametrize("how", ["before", "half"])
+def test_an_export_killed_before_its_first_poll(
+    small: Undisturbed, fresh: Path, tmp_path: Path, how: str
+) -> None:
+    """The job that was kicked off is the one that the next pull polls, though nobody had asked for it yet."""
+    server = small.server
+    puller = Puller(server, fresh, tmp_path, source={"kind": "bulk", "url": server.base})
+    server.forget()
+    server.kicked = 0
+    server.how, server.file = how, "job/1"
+    assert puller.pull()[0] == KILLED
+    assert [path for path, _ in server.requests][-2:] == ["Patient/$export", "job/1"]
+    server.forget()
+    assert puller.pull() == (0, "")
+    assert server.kicked == 1
+    jobs = [path for path, _ in server.requests if path.startswith("job/") or path.endswith("$export")]
+    assert jobs == ["job/1", "job/1"], "polled once, deleted once, and none kicked off"
+    found = puller.content()
+    assert (found["resources"], found["counts"]) == (small.content["resources"], small.content["counts"])
+
+
+def test_an_export_killed_at_its_kick_off(small: Undisturbed, fresh: Path, tmp_path: Path) -> None:
+    """A job whose URL nobody has read is lost; the next pull begins another one, and lands the same."""
+    server = small.server
+    puller = Puller(server, fresh, tmp_path, source={"kind": "bulk", "url": server.base})
+    server.forget()
+    server.kicked = 0
+    server.how, server.file = "before", "Patient/$export"
+    assert puller.pull()[0] == KILLED
+    server.forget()
+    assert puller.pull() == (0, "")
+    assert puller.content()["resources"] == small.content["resources"]
+    assert not asked_in_full(server)

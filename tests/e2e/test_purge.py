@@ -19,7 +19,7 @@ from fhir_adapter.landing import Landing
 from fhir_adapter.purge import purge_all
 from fhir_adapter.site import Site
 
-from .conftest import SIX, Adapter, six_patients, write_site, write_source
+from .conftest import SIX, Adapter, copy_of, six_patients, write_site, write_source
 
 
 def _usubjids(run: Path) -> set[str]:
@@ -32,15 +32,10 @@ def _usubjids(run: Path) -> set[str]:
     }
 
 
-def test_a_subject_leaves_landing_and_run_folders(tmp_path: Path, adapter: Adapter) -> None:
+def test_a_subject_leaves_landing_and_run_folders(six_run: Path, tmp_path: Path, adapter: Adapter) -> None:
     """No row and no byte of the subject stays; the run can be made anew without the subject; ids are not echoed."""
-    resources = six_patients()
-    leaving = sorted(item["id"] for item in resources if item["resourceType"] == "Patient")[0]
-    write_source(tmp_path / "source", resources)
-    site = write_site(tmp_path)
-    run = adapter(
-        "run", SIX / "six.yaml", "--site", site, "--out", tmp_path / "runs", "--quiet", "--json"
-    ).run
+    leaving = sorted(item["id"] for item in six_patients() if item["resourceType"] == "Patient")[0]
+    site, run = copy_of(six_run, tmp_path)
     before = _usubjids(run)
     gone = {
         row["USUBJID"]
@@ -61,7 +56,7 @@ def test_a_subject_leaves_landing_and_run_folders(tmp_path: Path, adapter: Adapt
     for name in gone:
         assert not [path.name for path in kept if name.encode() in path.read_bytes()]
     assert not (run / "report.html").exists()
-    for stage in ("map", "derive", "analyse", "report"):
+    for stage in ("map", "derive"):  # those that write tables of subjects
         adapter(stage, run, "--quiet")
     assert _usubjids(run) == before - gone
     # A second purge finds nothing, and says so by its numbers.
@@ -81,11 +76,10 @@ def test_what_purge_refuses(tmp_path: Path, adapter: Adapter) -> None:
     adapter("purge", "--site", site, status=2)
 
 
-def test_the_whole_landing(tmp_path: Path, adapter: Adapter) -> None:
+def test_the_whole_landing(six_run: Path, tmp_path: Path, adapter: Adapter) -> None:
     """`--all` leaves no file of the landing but its locks."""
-    write_source(tmp_path / "source", six_patients())
-    site = write_site(tmp_path)
-    adapter("run", SIX / "six.yaml", "--site", site, "--out", tmp_path / "runs", "--quiet", "--json")
+    site, _ = copy_of(six_run, tmp_path)
+    assert list((tmp_path / "state").rglob("*.ndjson"))
     adapter("purge", "--site", site, "--all")
     assert {path.suffix for path in (tmp_path / "state").rglob("*") if path.is_file()} <= {".lock"}
 
@@ -189,10 +183,10 @@ def test_what_stands_on_a_server_is_retracted_first(
         )
 
     httpserver.expect_request(re.compile(".*")).respond_with_handler(answer)
-    write_source(tmp_path / "source", six_patients())
-    site = write_site(tmp_path, write_back={"policy": "allowed", "url": httpserver.url_for("/fhir")})
+    url = httpserver.url_for("/fhir")
+    site, run = copy_of(six_run, tmp_path, write_back={"policy": "allowed", "url": url})
     words = ["--site", site, "--out", tmp_path / "runs"]
-    run = adapter("run", SIX / "six.yaml", *words, "--write-back", "--quiet", "--json").run
+    adapter("write-back", run, "--quiet")
     assert held
     (tmp_path / "list").write_text("six-pd\n")
     purge = ["purge", *words, "--subjects", tmp_path / "list"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from fhir_adapter.pipeline import Settings, new_run
+
 from .conftest import SIX, Adapter, six_patients, write_site, write_source
 
 
@@ -13,7 +15,10 @@ def test_a_run_pulls_again_after_a_repair(tmp_path: Path, adapter: Adapter) -> N
     source = write_source(tmp_path / "elsewhere", six_patients())
     site = write_site(tmp_path)
     words = ["--site", site, "--source", source]
-    run = adapter("run", SIX / "six.yaml", *words, "--out", tmp_path / "runs", "--quiet", "--json").run
+    made = new_run(SIX / "six.yaml", site, tmp_path / "runs", Settings(source=str(source), quiet=True))
+    made.log.close()
+    run = made.folder.path
+    adapter("pull", run, "--quiet")
     adapter("map", run, "--quiet")
     adapter("landing", "verify", "--site", site, status=22)  # the site's own source was never pulled
     adapter("landing", "verify", *words)

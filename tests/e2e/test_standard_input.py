@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ import zstandard
 from fhir_adapter.connectors import PullReport, plan_from_study, pull
 from fhir_adapter.errors import SourceIncomplete, SourceNotFhir, UsageError
 from fhir_adapter.landing import Landing
+from fhir_adapter.pipeline import Settings, new_run
 from fhir_adapter.site import Site
 
-from .conftest import SIX, six_patients, write_site
+from .conftest import SIX, Adapter, six_patients, write_site, write_source
 
 PATIENTS = [{"resourceType": "Patient", "id": name} for name in "abc"]
 BUNDLE = {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": item} for item in PATIENTS]}
@@ -124,29 +124,22 @@ def test_limits(send: Any, tmp_path: Path) -> None:
         assert landing.sequence == 0
 
 
-def test_a_run_of_what_is_sent(tmp_path: Path) -> None:
+def test_a_run_of_what_is_sent(tmp_path: Path, adapter: Adapter) -> None:
     """`run --source -` reports on what came; it adds to the landing of a site of files, beside its drop folder."""
     resources = six_patients()
-    (tmp_path / "source").mkdir()
     half = len(resources) // 2
-    (tmp_path / "source" / "a.ndjson").write_text("\n".join(json.dumps(item) for item in resources[:half]))
+    write_source(tmp_path / "source", resources[:half])
+    site = write_site(tmp_path)
+    folder = new_run(SIX / "six.yaml", site, tmp_path / "folder", Settings(quiet=True))
+    folder.log.close()
+    adapter("pull", folder.folder.path, "--quiet")
     bundle = {"resourceType": "Bundle", "type": "collection",
               "entry": [{"resource": item} for item in resources[half:]]}  # fmt: skip
-    site = write_site(tmp_path)
-    words = [SIX / "six.yaml", "--site", site, "--out", tmp_path / "runs", "--quiet", "--json"]
-
-    def run(*more: str, content: bytes = b"") -> Path:
-        ended = subprocess.run(
-            [sys.executable, "-m", "fhir_adapter", "run", *map(str, words), *more],
-            input=content, capture_output=True, check=False, timeout=300,
-        )  # fmt: skip
-        assert ended.returncode == 0, ended.stderr.decode()
-        return Path(json.loads(ended.stdout)["run"])
-
-    run("--source", "-", content=json.dumps(bundle, indent=1).encode())
-    whole = run()
+    words = ["--site", site, "--out", tmp_path / "runs", "--quiet", "--json", "--source", "-"]
+    whole = adapter("run", SIX / "six.yaml", *words, given=json.dumps(bundle, indent=1).encode()).run
     manifest = json.loads((whole / "manifest.json").read_bytes())
-    assert manifest["pull"]["received"]  # the drop folder alone
+    assert sum(manifest["pull"]["received"].values()) == len(resources) - half  # what was sent alone
     landed = json.loads((whole / "accounting.json").read_bytes())["landed"]
     assert sum(row["current"] for row in landed.values()) == len(resources)
     assert len(list((tmp_path / "state").iterdir())) == 1
+    assert (whole / "report.html").exists()

@@ -37,6 +37,7 @@ class Store:
         self.server = server
         self.status = 200
         self.spoil: dict[str, Any] = {}
+        self.dropped: set[str] = set()
         self.base = server.url_for("/fhir")
         server.expect_request("/fhir", method="POST").respond_with_handler(self.post)
         server.expect_request(__import__("re").compile("/fhir/.+"), method="GET").respond_with_handler(
@@ -61,6 +62,9 @@ class Store:
             if entry["request"]["method"] == "DELETE":
                 del self.held[key]
                 answers.append({"response": {"status": "204"}})
+                continue
+            if key in self.dropped:
+                answers.append({"response": {"status": "201 Created"}})
                 continue
             version = int(self.held.get(key, {}).get("meta", {}).get("versionId", 0)) + 1
             stored = entry["resource"] | self.spoil
@@ -137,6 +141,16 @@ def test_what_comes_back_different_is_a_conflict(store: Store, client: WriteClie
     store.spoil = {"language": "xx"}
     with pytest.raises(WriteBackConflict, match="comes back different in language"):
         submit(client, plan(client, outputs()), outputs())
+
+
+def test_an_entry_that_is_dropped_silently_is_a_conflict(store: Store, client: WriteClient) -> None:
+    """No two entries have one URL, by which a server may drop one; what it says to have stored and has not is found."""
+    store.dropped = {"Group/fa-g"}
+    with pytest.raises(WriteBackConflict, match="was written and is not there"):
+        submit(client, plan(client, outputs()), outputs())
+    requests = [entry["request"] for entry in store.posts[0]["entry"]]
+    assert len({request["url"] for request in requests}) == len(requests)
+    assert not [request for request in requests if "?" in request["url"] or "ifNoneExist" in request]
 
 
 def test_retract_deletes_what_is_ours(store: Store, client: WriteClient) -> None:

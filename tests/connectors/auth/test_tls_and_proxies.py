@@ -90,6 +90,24 @@ def test_private_authority(
     assert whole()
 
 
+def test_next_link_says_http(
+    six: Any, tls_server: Any, certificates: Any, pulled: Any, whole: Any, bearer: dict[str, Any]
+) -> None:
+    """A server behind a proxy that ends TLS gives next links of plain http: they are followed over TLS."""
+    url = tls_server()
+
+    def plain(request: Any, bundle: dict[str, Any]) -> None:
+        for link in bundle["link"]:
+            link["url"] = link["url"].replace("https://", "http://")
+
+    six.change_bundle = plain
+    tls = {"ca_file": str(certificates.ca)}
+    assert pulled(url, auth=bearer, tls=tls, page_size=20).status == 0
+    assert whole()
+    assert {request.scheme for request in six.requests} == {"https"}
+    assert len([request for request in six.requests if "start" in request.args]) >= 3
+
+
 def test_mutual_tls(six: Any, tls_server: Any, certificates: Any, pulled: Any, whole: Any) -> None:
     """A server that wants a certificate gets ours; without it the message says what is missing."""
     url = tls_server(client_certificate=True)
