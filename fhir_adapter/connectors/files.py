@@ -15,6 +15,7 @@ comes adds to the landing; what it does not hold stays. Content that was read be
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -31,6 +32,7 @@ import zstandard
 
 from fhir_adapter.connectors import bundles
 from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Landing, unreadable
+from fhir_adapter.connectors.bounds import Bounds
 from fhir_adapter.connectors.reports import PullReport, Tally
 from fhir_adapter.errors import SourceIncomplete, SourceNotFhir, SourceUnreachable, UsageError
 from fhir_adapter.rundir import private_dir
@@ -49,6 +51,7 @@ _ZSTANDARD_WINDOW = 128 * 1024 * 1024
 _BATCH = 1000
 _BATCH_BYTES = 8 * 1024 * 1024
 _PIECE = 1024 * 1024
+_BLOCK = 128 * 1024
 _MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
 
 Progress = Callable[[str, int], None]
@@ -95,6 +98,36 @@ def _under_way(place: Path) -> int:
         for path in place.rglob("*")
         if not any(part.startswith(".") for part in path.relative_to(place).parts)
     )
+
+
+class _Counted(io.RawIOBase):
+    """The unpacked content of a file, counted while it is read: a bomb costs no more than the site allows."""
+
+    def __init__(self, content: BinaryIO, bounds: Bounds, name: str) -> None:
+        self._content = content
+        self._bounds = bounds
+        self._name = name
+
+    def readable(self) -> bool:
+        """It is there to be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills a buffer, at most `_BLOCK` of it; 0 at the end.
+
+        Raises:
+            SourceIncomplete: it is more than `max_pull_bytes`, or takes longer than `max_pull_s`.
+        """
+        data = self._content.read(min(len(buffer), _BLOCK))
+        buffer[: len(data)] = data
+        self._bounds.came(len(data), self._name)
+        return len(data)
+
+
+def _bounds(site: Site) -> Bounds:
+    bounds = Bounds(None)
+    bounds.limit(site.max_pull_s, site.max_pull_bytes)
+    return bounds
 
 
 def _unpacked(name: str, file: BinaryIO) -> BinaryIO:
@@ -173,28 +206,41 @@ def _lines(handle: BinaryIO, name: str, limit: int) -> Iterator[Arrival]:
             yield unreadable(text, place)
 
 
-def _of_file(path: Path, name: str, limit: int) -> Iterator[Arrival]:
+def _of_file(path: Path, name: str, limit: int, bounds: Bounds) -> Iterator[Arrival]:
     try:
         with path.open("rb") as file:
-            yield from _arrivals(file, path, name, limit)
+            yield from _arrivals(file, path, name, limit, bounds)
     except OSError as error:
         raise SourceUnreachable(f"the file cannot be read ({error.strerror})", where=name) from error
 
 
-def _arrivals(file: BinaryIO, kind: Path, name: str, limit: int) -> Iterator[Arrival]:
-    """What an open file holds, which is read as one that is called `kind`."""
+@contextlib.contextmanager
+def _whole(name: str) -> Iterator[None]:
+    """What is wrong with a file that cannot be unpacked or read, said of it."""
     try:
-        handle = _unpacked(kind.name, file)
-        if _ending(kind) in _NDJSON:
-            yield from _lines(handle, name, limit)
-            return
-        data = handle.read(limit + 1)
+        yield
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise SourceNotFhir("the compressed file is damaged or cut short", where=name) from error
     except zstandard.ZstdError as error:
         raise SourceNotFhir("the Zstandard file is damaged", where=name) from error
     except OSError as error:
         raise SourceUnreachable(f"the file cannot be read ({error.strerror})", where=name) from error
+
+
+def _content(file: BinaryIO, kind: Path, name: str, bounds: Bounds) -> BinaryIO:
+    """The unpacked content of an open file that is read as one called `kind`, counted."""
+    counted = _Counted(_unpacked(kind.name, file), bounds, name)
+    return cast("BinaryIO", io.BufferedReader(counted, _BLOCK))
+
+
+def _arrivals(file: BinaryIO, kind: Path, name: str, limit: int, bounds: Bounds) -> Iterator[Arrival]:
+    """What an open file holds, which is read as one that is called `kind`."""
+    with _whole(name):
+        handle = _content(file, kind, name, bounds)
+        if _ending(kind) in _NDJSON:
+            yield from _lines(handle, name, limit)
+            return
+        data = handle.read(limit + 1)
     if len(data) > limit:
         raise SourceNotFhir(f"the file is longer than max_page_bytes ({limit})", where=name)
     try:
@@ -209,11 +255,13 @@ def read_files(site: Site) -> Iterator[Arrival]:
     Raises:
         SourceUnreachable: the folder or a file cannot be read.
         SourceNotFhir: a file is damaged, cut short, too large, or no FHIR.
+        SourceIncomplete: they hold more than `max_pull_bytes`, or take longer than `max_pull_s`.
     """
     place = site.source.path or Path()
+    bounds = _bounds(site)
     for path in source_files(place)[0]:
         name = path.name if place.is_file() else path.relative_to(place).as_posix()
-        yield from _of_file(path, name, site.max_page_bytes)
+        yield from _of_file(path, name, site.max_page_bytes, bounds)
 
 
 def pull_files(
@@ -233,6 +281,8 @@ def pull_files(
     Raises:
         SourceUnreachable: folder or file missing or not readable.
         SourceNotFhir: a file is cut, damaged or not FHIR, or there is none; files before it have landed.
+        SourceIncomplete: there is more than `max_resources` or `max_pull_bytes` (unpacked), or it takes longer than
+            `max_pull_s`; files before the one that is too much have landed and are done.
         UsageError: standard input is a terminal.
     """
     place = site.source.path
@@ -254,6 +304,7 @@ def pull_files(
         report.find("files-left-out", f"{others} files of another kind lie in the folder and were not read")
     landed = 0
     tally = Tally()
+    bounds = _bounds(site)
     for path in files:
         inner = path.name if place.is_file() else path.relative_to(place).as_posix()
         name = os.fsencode(inner).decode("utf-8", "replace")  # a name need not be UTF-8
@@ -280,7 +331,7 @@ def pull_files(
             report.skipped += 1
             continue
         report.requests += 1
-        items = _of_file(path, name, site.max_page_bytes)
+        items = _of_file(path, name, site.max_page_bytes, bounds)
         landed += _pull_file(items, name, site, landing, report, tally, landed, progress)
         after = path.stat()
         if (after.st_size, after.st_mtime_ns) != (state.st_size, state.st_mtime_ns):
@@ -313,8 +364,9 @@ def _pull_input(site: Site, landing: Landing, report: PullReport, progress: Prog
             return _ended(report, tally, landing)
         report.requests += 1
         name = f"stdin-{digest[:12]}"
-        kind = _kind_of(cast("BinaryIO", file), name, site.max_page_bytes)
-        items = _arrivals(cast("BinaryIO", file), kind, name, site.max_page_bytes)
+        bounds = _bounds(site)
+        kind = _kind_of(cast("BinaryIO", file), name, site)
+        items = _arrivals(cast("BinaryIO", file), kind, name, site.max_page_bytes, bounds)
         _pull_file(items, name, site, landing, report, tally, 0, progress)
         landing.append([], [mark])
     return _ended(report, tally, landing)
@@ -326,18 +378,11 @@ def _take_input(file: BinaryIO, site: Site) -> str:
         raise UsageError(
             "standard input is a terminal", where="--source -", remedy="Send a Bundle or NDJSON to it."
         )
-    limit = site.max_pull_bytes or site.max_page_bytes
     digest = hashlib.sha256()
     size = 0
     while piece := sys.stdin.buffer.read(_PIECE):
         size += len(piece)
-        if size > limit:
-            name = "max_pull_bytes" if site.max_pull_bytes else "max_page_bytes"
-            raise SourceIncomplete(
-                f"more than {name} ({limit}) stands on standard input; nothing landed",
-                where="--source -",
-                remedy="Set max_pull_bytes in the site file, or send it in parts.",
-            )
+        _refuse_more(size, site)
         digest.update(piece)
         file.write(piece)
     if not size:
@@ -346,19 +391,40 @@ def _take_input(file: BinaryIO, site: Site) -> str:
     return digest.hexdigest()
 
 
-def _kind_of(file: BinaryIO, name: str, limit: int) -> Path:
-    """What a file of this content would be called: NDJSON has a whole JSON value on its first line, and more lines."""
+def _refuse_more(size: int, site: Site) -> None:
+    """Ends a pull from standard input that brings more than the site allows, before anything has landed."""
+    limit = site.max_pull_bytes or site.max_page_bytes
+    if size > limit:
+        name = "max_pull_bytes" if site.max_pull_bytes else "max_page_bytes"
+        raise SourceIncomplete(
+            f"more than {name} ({limit}) stands on standard input; nothing landed",
+            where="--source -",
+            remedy="Set max_pull_bytes in the site file, or send it in parts.",
+        )
+
+
+def _kind_of(file: BinaryIO, name: str, site: Site) -> Path:
+    """What a file of this content would be called: NDJSON has a whole JSON value on its first line, and more lines.
+
+    Packed content is unpacked to its end, so that what is damaged or too much is known before anything lands.
+    """
     start = file.read(4)
     file.seek(0)
     packed = next((ending for magic, ending in _MAGIC.items() if start.startswith(magic)), "")
     kind = Path(f"{name}.json{packed}")
-    try:
+    limit = site.max_page_bytes
+    with _whole(name):
+        if packed:
+            size = 0
+            content = _unpacked(kind.name, file)
+            while piece := content.read(_BLOCK):
+                size += len(piece)
+                _refuse_more(size, site)
+            file.seek(0)
         content = _unpacked(kind.name, file)
         first, second = _filled(content, limit), _filled(content, limit)
-        if second and _is_json(first):
-            kind = Path(f"{name}.ndjson{packed}")
-    except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError):
-        pass  # read as a document it says what is wrong with it
+    if second and _is_json(first):
+        kind = Path(f"{name}.ndjson{packed}")
     file.seek(0)
     return kind
 
