@@ -72,7 +72,7 @@ def pull(
     source = _check_source(site, landing)
     try:
         if site.source.kind == "files":
-            return pull_files(site, landing, full=full, progress=progress)
+            return pull_files(site, landing, full=full, progress=progress, keep=keep)
         return pull_rest(site, plan, landing, full=full, progress=progress, keep=keep)
     finally:
         # Only what has landed binds: a first pull that was refused may have had the wrong URL.

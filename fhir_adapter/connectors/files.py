@@ -8,6 +8,10 @@ under a name that ends in `.part`, `.tmp` or `.filepart`, or begins with a dot, 
 a file that changes while it is read ends the pull. Where two files carry one resource,
 the version that is newer by `meta` is current, and without versions the one that came later.
 
+A manifest beside the files (`fhir_adapter.connectors.file_sets`) says what should be there: nothing of the folder
+lands while a file that it names is not there, and its numbers are compared with what was read. What a site wants of
+a difference holds as for a server.
+
 The path `-` is standard input: one document or NDJSON, packed or not. It is kept in an unnamed file until it has
 landed, so that its hash is known before anything lands, and nothing is left of it when the process is killed. What
 comes adds to the landing; what it does not hold stays. Content that was read before is not read again.
@@ -15,40 +19,40 @@ comes adds to the landing; what it does not hold stays. Content that was read be
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import os
 import sys
 import tempfile
-import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
 import msgspec
-import zstandard
 
 from fhir_adapter.connectors import bundles
 from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Landing, unreadable
-from fhir_adapter.connectors.reports import PullReport, Tally
+from fhir_adapter.connectors.bounds import Bounds
+from fhir_adapter.connectors.client import issue_codes
+from fhir_adapter.connectors.file_sets import FileSet, is_manifest, read_file_set
+from fhir_adapter.connectors.reports import Difference, PullReport, Tally
+from fhir_adapter.connectors.searchsets import Searchsets
+from fhir_adapter.connectors.unpacking import BLOCK, PACKED, counted, unpacked, whole
 from fhir_adapter.errors import SourceIncomplete, SourceNotFhir, SourceUnreachable, UsageError
 from fhir_adapter.rundir import private_dir
 from fhir_adapter.site import STANDARD_INPUT, Site
 
-__all__ = ["pull_files", "read_files", "source_files"]
+__all__ = ["SourceFiles", "pull_files", "read_files", "source_files"]
 
 _NDJSON = (".ndjson", ".jsonl")
 _ENDINGS = (*_NDJSON, ".json")
-_PACKED = (".gz", ".zst")
 #: What a file is called while it is being written.
 _UNDER_WAY = (".part", ".tmp", ".filepart")
-# A block of 4 bytes may become 128 KiB: what one read can become is bounded by what it takes in.
-_ZSTANDARD_READ = 1024
-_ZSTANDARD_WINDOW = 128 * 1024 * 1024
 _BATCH = 1000
 _BATCH_BYTES = 8 * 1024 * 1024
 _PIECE = 1024 * 1024
+#: Types whose numbers are kept of a file; FHIR has fewer than 200.
+_MOST_TYPES = 500
 _MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
 
 Progress = Callable[[str, int], None]
@@ -56,13 +60,27 @@ Progress = Callable[[str, int], None]
 
 def _ending(path: Path) -> str:
     name = path.name.lower()
-    for packed in _PACKED:
+    for packed in PACKED:
         name = name.removesuffix(packed)
     return next((ending for ending in _ENDINGS if name.endswith(ending)), "")
 
 
-def source_files(place: Path) -> tuple[list[Path], int]:
-    """Files of a source, in the order of their names, and how many other files lie among them.
+class SourceFiles(NamedTuple):
+    """Files of a source, in the order of their names.
+
+    Attributes:
+        data: what holds resources.
+        manifests: which say what should be there; a source that is one file has none.
+        others: how many other files lie among them.
+    """
+
+    data: list[Path]
+    manifests: list[Path]
+    others: int
+
+
+def source_files(place: Path) -> SourceFiles:
+    """The files of a source.
 
     Hidden files, and links that lead out of the folder, are not part of the source.
 
@@ -70,21 +88,28 @@ def source_files(place: Path) -> tuple[list[Path], int]:
         SourceUnreachable: there is no such folder or file.
     """
     if place.is_file():
-        return ([place], 0) if _ending(place) else ([], 1)
+        return SourceFiles([place], [], 0) if _ending(place) else SourceFiles([], [], 1)
     if not place.is_dir():
         raise SourceUnreachable("there is no such folder or file", where=str(place))
     root = place.resolve()
-    found: list[Path] = []
+    data: list[Path] = []
+    manifests: list[Path] = []
     others = 0
     for path in sorted(place.rglob("*"), key=lambda item: item.relative_to(place).parts):
         relative = path.relative_to(place)
         if any(part.startswith(".") for part in relative.parts) or not path.is_file():
             continue
         if _ending(path) and path.resolve().is_relative_to(root):
-            found.append(path)
+            (manifests if is_manifest(path) else data).append(path)
         else:
             others += 1
-    return found, others
+    return SourceFiles(data, manifests, others)
+
+
+def _name(path: Path, place: Path) -> str:
+    """A file's name within the source, for messages and marks; a name need not be UTF-8."""
+    inner = path.name if place.is_file() else path.relative_to(place).as_posix()
+    return os.fsencode(inner).decode("utf-8", "replace")
 
 
 def _under_way(place: Path) -> int:
@@ -97,54 +122,14 @@ def _under_way(place: Path) -> int:
     )
 
 
-def _unpacked(name: str, file: BinaryIO) -> BinaryIO:
-    """The content of an open file; to close it does not close the file."""
-    if name.lower().endswith(".gz"):
-        return gzip.GzipFile(fileobj=file, mode="rb")  # type: ignore[return-value]  # it reads as one
-    if name.lower().endswith(".zst"):
-        return cast("BinaryIO", io.BufferedReader(_Zstandard(file)))
-    return file
+class _Reading:
+    """What all files of a pull share while they are read: its limits, and the search results met in them."""
 
-
-class _Zstandard(io.RawIOBase):
-    """The content of a Zstandard file, of all its frames; a file that ends within a frame is an error.
-
-    The library's own reader takes a cut frame for the end of the file, which would lose resources silently.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._frame: zstandard.ZstdDecompressionObj | None = None
-        self._packed = b""
-        self._ready = memoryview(b"")
-
-    def readable(self) -> bool:
-        """It is there to be read."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fills a buffer; 0 at the end.
-
-        Raises:
-            EOFError: the file ends within a frame.
-        """
-        while not self._ready:
-            if not self._packed:
-                self._packed = self._file.read(_ZSTANDARD_READ)
-            if not self._packed:
-                if self._frame is not None:
-                    raise EOFError
-                return 0
-            frame = (
-                self._frame or zstandard.ZstdDecompressor(max_window_size=_ZSTANDARD_WINDOW).decompressobj()
-            )
-            self._ready = memoryview(frame.decompress(self._packed))
-            self._packed = frame.unused_data if frame.eof else b""
-            self._frame = None if frame.eof else frame
-        part = self._ready[: len(buffer)]
-        buffer[: len(part)] = part
-        self._ready = self._ready[len(part) :]
-        return len(part)
+    def __init__(self, site: Site) -> None:
+        self.limit = site.max_page_bytes
+        self.bounds = Bounds(None)
+        self.bounds.limit(site.max_pull_s, site.max_pull_bytes)
+        self.searchsets = Searchsets()
 
 
 def _digest(path: Path, name: str) -> str:
@@ -155,8 +140,9 @@ def _digest(path: Path, name: str) -> str:
         raise SourceUnreachable(f"the file cannot be read ({error.strerror})", where=name) from error
 
 
-def _lines(handle: BinaryIO, name: str, limit: int) -> Iterator[Arrival]:
+def _lines(handle: BinaryIO, name: str, reading: _Reading) -> Iterator[Arrival]:
     number = 0
+    limit = reading.limit
     while line := handle.readline(limit + 1):
         number += 1
         if len(line) > limit:
@@ -168,39 +154,36 @@ def _lines(handle: BinaryIO, name: str, limit: int) -> Iterator[Arrival]:
             continue
         place = f"{name}:{number}"
         if text.startswith(b"{"):
+            reading.searchsets.see(text)
             yield from bundles.explode(text, place)
         else:
             yield unreadable(text, place)
 
 
-def _of_file(path: Path, name: str, limit: int) -> Iterator[Arrival]:
+def _of_file(path: Path, name: str, reading: _Reading) -> Iterator[Arrival]:
     try:
         with path.open("rb") as file:
-            yield from _arrivals(file, path, name, limit)
+            yield from _arrivals(file, path, name, reading)
     except OSError as error:
         raise SourceUnreachable(f"the file cannot be read ({error.strerror})", where=name) from error
 
 
-def _arrivals(file: BinaryIO, kind: Path, name: str, limit: int) -> Iterator[Arrival]:
+def _arrivals(file: BinaryIO, kind: Path, name: str, reading: _Reading) -> Iterator[Arrival]:
     """What an open file holds, which is read as one that is called `kind`."""
-    try:
-        handle = _unpacked(kind.name, file)
+    with whole(name):
+        handle = counted(file, kind.name, reading.bounds, where=name)
         if _ending(kind) in _NDJSON:
-            yield from _lines(handle, name, limit)
+            yield from _lines(handle, name, reading)
             return
+        limit = reading.limit
         data = handle.read(limit + 1)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise SourceNotFhir("the compressed file is damaged or cut short", where=name) from error
-    except zstandard.ZstdError as error:
-        raise SourceNotFhir("the Zstandard file is damaged", where=name) from error
-    except OSError as error:
-        raise SourceUnreachable(f"the file cannot be read ({error.strerror})", where=name) from error
     if len(data) > limit:
         raise SourceNotFhir(f"the file is longer than max_page_bytes ({limit})", where=name)
     try:
         yield from bundles.document(data, name)
     except ValueError as error:
         raise SourceNotFhir(str(error), where=name, remedy="Bring the file again, whole.") from error
+    reading.searchsets.see(data)
 
 
 def read_files(site: Site) -> Iterator[Arrival]:
@@ -209,23 +192,39 @@ def read_files(site: Site) -> Iterator[Arrival]:
     Raises:
         SourceUnreachable: the folder or a file cannot be read.
         SourceNotFhir: a file is damaged, cut short, too large, or no FHIR.
+        SourceIncomplete: they hold more than `max_pull_bytes`, or take longer than `max_pull_s`.
     """
     place = site.source.path or Path()
-    for path in source_files(place)[0]:
-        name = path.name if place.is_file() else path.relative_to(place).as_posix()
-        yield from _of_file(path, name, site.max_page_bytes)
+    reading = _Reading(site)
+    found = source_files(place)
+    sets = [read_file_set(path, _name(path, place), found.data) for path in found.manifests]
+    errors = _errors(sets)
+    for path in found.data:
+        if path not in errors:
+            yield from _of_file(path, _name(path, place), reading)
+
+
+def _errors(sets: list[FileSet]) -> set[Path]:
+    """Files in which an export says what went wrong; they hold no data."""
+    return {part.path for one in sets for part in one.parts if part.role == "error" and part.path is not None}
 
 
 def pull_files(
-    site: Site, landing: Landing, *, full: bool = False, progress: Progress | None = None
+    site: Site,
+    landing: Landing,
+    *,
+    full: bool = False,
+    progress: Progress | None = None,
+    keep: Callable[[PullReport], None] | None = None,
 ) -> PullReport:
-    """Lands what a folder or file holds.
+    """Lands what a folder or file holds, and compares it with the manifests that lie beside the files.
 
     Args:
         site: the site; `source.path` says where.
         landing: where it lands.
         full: read files again that have not changed.
         progress: called with the type of a batch's last resource and the number landed so far.
+        keep: called with the report of a pull that ends early, which says what came.
 
     Returns:
         What came.
@@ -233,55 +232,151 @@ def pull_files(
     Raises:
         SourceUnreachable: folder or file missing or not readable.
         SourceNotFhir: a file is cut, damaged or not FHIR, or there is none; files before it have landed.
+        SourceIncomplete: there is more than `max_resources` or `max_pull_bytes` (unpacked), or it takes longer than
+            `max_pull_s`; files before the one that is too much have landed and are done. Or a manifest names what
+            is not there (nothing has landed), or other numbers than came, and the site's `on_difference` is `fail`.
         UsageError: standard input is a terminal.
     """
     place = site.source.path
     if place is None:
         raise SourceUnreachable("the site's source has no path")
     report = PullReport("files", full=full, before=landing.sequence)
-    if place == STANDARD_INPUT:
-        return _pull_input(site, landing, report, progress)
-    files, others = source_files(place)
-    if not files:
-        raise SourceNotFhir("no .ndjson or .json file lies here", where=str(place))
-    waiting = _under_way(place)
-    if waiting:
-        report.find(
-            "files-under-way", f"{waiting} files were still being written and were left for the next pull"
-        )
-    others -= waiting
-    if others:
-        report.find("files-left-out", f"{others} files of another kind lie in the folder and were not read")
-    landed = 0
     tally = Tally()
-    for path in files:
-        inner = path.name if place.is_file() else path.relative_to(place).as_posix()
-        name = os.fsencode(inner).decode("utf-8", "replace")  # a name need not be UTF-8
+    reading = _Reading(site)
+    try:
+        if place == STANDARD_INPUT:
+            _pull_input(site, landing, report, tally, reading, progress)
+        else:
+            _Folder(site, place, landing, report, tally, reading).pull(progress)
+    except BaseException:
+        report.complete = False
+        raise
+    finally:
+        tally.into(report)
+        reading.searchsets.into(report)
+        report.after = landing.sequence
+        if not report.complete and keep is not None:
+            keep(report)
+    report.subjects = len(landing.known("Patient"))
+    return report
+
+
+class _Folder:
+    """A pull from a folder, or from one file."""
+
+    def __init__(
+        self, site: Site, place: Path, landing: Landing, report: PullReport, tally: Tally, reading: _Reading
+    ) -> None:
+        self._site = site
+        self._place = place
+        self._landing = landing
+        self._report = report
+        self._tally = tally
+        self._reading = reading
+        self._landed = 0
+        #: Resources by type of each file that was read to its end, now or before.
+        self._counts: dict[Path, dict[str, int]] = {}
+
+    def pull(self, progress: Progress | None) -> None:
+        """Reads what is not done, and reconciles."""
+        found = source_files(self._place)
+        if not found.data and not found.manifests:
+            raise SourceNotFhir("no .ndjson or .json file lies here", where=str(self._place))
+        waiting = _under_way(self._place)
+        if waiting:
+            self._report.find(
+                "files-under-way",
+                f"{waiting} files were still being written and were left for the next pull",
+            )
+        if found.others > waiting:
+            self._report.find(
+                "files-left-out",
+                f"{found.others - waiting} files of another kind lie in the folder and were not read",
+            )
+        sets = [read_file_set(path, _name(path, self._place), found.data) for path in found.manifests]
+        # Before anything lands: a set that is still being filled waits for the pull that finds it whole.
+        agreed = [one for one in sets if not self._lacks(one)]
+        errors = _errors(sets)
+        named = {part.path for one in sets for part in one.parts if part.count is not None}
+        for path in found.data:
+            self._file(path, is_error=path in errors, is_counted=path in named, progress=progress)
+        for one in sets:
+            differences = one.differences(self._counts)
+            self._differ(one, differences, "count-differs", "a manifest's number of {} is not what came")
+            if one in agreed and not differences:
+                self._landing.append([], [Checkpoint(_mark(one), {"done": True})])
+
+    def _lacks(self, one: FileSet) -> bool:
+        """Whether files of a set are not there; what was whole once and is cleared away lacks nothing."""
+        missing = one.missing()
+        if not missing or self._landing.checkpoint(_mark(one)) is not None:
+            return False
+        self._differ(one, missing, "file-missing", "a file of {} that a manifest names is not there")
+        return True
+
+    def _differ(self, one: FileSet, differences: list[Difference], code: str, text: str) -> None:
+        self._report.differences.extend(differences)
+        if differences and self._site.on_difference == "fail":
+            first = differences[0]
+            said = "some" if first.expected is None else str(first.expected)
+            more = f"; {len(differences) - 1} more files differ" if len(differences) > 1 else ""
+            raise SourceIncomplete(
+                f"{text.format(first.type)}: it says {said}, {first.received} came{more}",
+                where=one.name,
+                remedy="Bring the files again, whole; set `on_difference: finding` to go on with what came.",
+            )
+        for item in differences:
+            self._report.find(code, text.format(item.type))
+
+    def _file(self, path: Path, *, is_error: bool, is_counted: bool, progress: Progress | None) -> None:
+        """Lands a file that is not done."""
+        landing, report = self._landing, self._report
+        name = _name(path, self._place)
+        if is_error:  # it may have come before its manifest, and then it was taken for data
+            report.outcome.deleted += landing.retire_unreadable(name, set())
         state = path.stat()
         stamp = {"size": state.st_size, "mtime_ns": state.st_mtime_ns}
         key = f"file|{name}"
         known = landing.checkpoint(key)
-        if not full and known is not None and {part: known.get(part) for part in stamp} == stamp:
+        # What was read by a version that kept no counts is read again where they are needed.
+        needed = {"counts"} if is_counted else set()
+        if (
+            not report.full
+            and known is not None
+            and {part: known.get(part) for part in stamp} == stamp
+            and needed <= known.keys()
+        ):
             report.skipped += 1
-            continue
+            self._counts[path] = known.get("counts", {})
+            return
         digest = _digest(path, name)
-        marks = [
-            Checkpoint(key, {**stamp, "sha256": digest}),
-            Checkpoint(f"content|{digest}", {"done": True}),
-        ]
+        content = landing.checkpoint(f"content|{digest}")
         # Under its own name an earlier content may come back, and then it counts; under a new name it is a file
         # that was read already and was moved, or dropped twice.
-        if not full and (
-            known.get("sha256") == digest
-            if known is not None
-            else landing.checkpoint(marks[1].key) is not None
-        ):
-            landing.append([], marks)
+        done = content if known is None else known if known.get("sha256") == digest else None
+        if not report.full and done is not None and needed <= done.keys():
+            landing.append([], _marks(key, stamp, digest, done.get("counts")))
             report.skipped += 1
-            continue
+            self._counts[path] = done.get("counts", {})
+            return
         report.requests += 1
-        items = _of_file(path, name, site.max_page_bytes)
-        landed += _pull_file(items, name, site, landing, report, tally, landed, progress)
+        counts: Counter[str] = Counter()
+        items = _of_file(path, name, self._reading)
+        if is_error:
+            for item in items:
+                codes = issue_codes(item.body) or "unspecified"
+                report.find("export-error", f"the server reports a problem of its export: {codes}")
+        else:
+            self._landed += _pull_file(
+                _tallied(items, counts),
+                name,
+                self._site,
+                landing,
+                report,
+                self._tally,
+                self._landed,
+                progress,
+            )
         after = path.stat()
         if (after.st_size, after.st_mtime_ns) != (state.st_size, state.st_mtime_ns):
             raise SourceNotFhir(
@@ -289,35 +384,54 @@ def pull_files(
                 where=name,
                 remedy="Write files under a name that ends in .part and rename them when they are whole.",
             )
+        self._counts[path] = dict(counts)
         # The marks come last and by themselves: a file that was read half has none.
-        landing.append([], marks)
-    return _ended(report, tally, landing)
+        landing.append([], _marks(key, stamp, digest, dict(counts.most_common(_MOST_TYPES))))
 
 
-def _ended(report: PullReport, tally: Tally, landing: Landing) -> PullReport:
-    tally.into(report)
-    report.subjects = len(landing.known("Patient"))
-    report.after = landing.sequence
-    return report
+def _mark(one: FileSet) -> str:
+    return f"manifest|{one.sha256}"
 
 
-def _pull_input(site: Site, landing: Landing, report: PullReport, progress: Progress | None) -> PullReport:
+def _marks(key: str, stamp: dict[str, int], digest: str, counts: dict[str, int] | None) -> list[Checkpoint]:
+    """That a file was read to its end, by its name and by its content."""
+    kept = {} if counts is None else {"counts": counts}
+    return [
+        Checkpoint(key, {**stamp, "sha256": digest, **kept}),
+        Checkpoint(f"content|{digest}", {"done": True, **kept}),
+    ]
+
+
+def _tallied(items: Iterator[Arrival], counts: Counter[str]) -> Iterator[Arrival]:
+    """The items, counted by type; what deletes is no resource."""
+    for item in items:
+        if item.state != "deleted":
+            counts[item.type] += 1
+        yield item
+
+
+def _pull_input(
+    site: Site,
+    landing: Landing,
+    report: PullReport,
+    tally: Tally,
+    reading: _Reading,
+    progress: Progress | None,
+) -> None:
     """Lands what stands on standard input."""
-    tally = Tally()
     # Unnamed: when the process is killed, nothing is left of it.
     with tempfile.TemporaryFile(dir=private_dir(site.landing_dir)) as file:
         digest = _take_input(cast("BinaryIO", file), site)
         mark = Checkpoint(f"content|{digest}", {"done": True})
         if not report.full and landing.checkpoint(mark.key) is not None:
             report.skipped += 1
-            return _ended(report, tally, landing)
+            return
         report.requests += 1
         name = f"stdin-{digest[:12]}"
-        kind = _kind_of(cast("BinaryIO", file), name, site.max_page_bytes)
-        items = _arrivals(cast("BinaryIO", file), kind, name, site.max_page_bytes)
+        kind = _kind_of(cast("BinaryIO", file), name, site)
+        items = _arrivals(cast("BinaryIO", file), kind, name, reading)
         _pull_file(items, name, site, landing, report, tally, 0, progress)
         landing.append([], [mark])
-    return _ended(report, tally, landing)
 
 
 def _take_input(file: BinaryIO, site: Site) -> str:
@@ -326,18 +440,11 @@ def _take_input(file: BinaryIO, site: Site) -> str:
         raise UsageError(
             "standard input is a terminal", where="--source -", remedy="Send a Bundle or NDJSON to it."
         )
-    limit = site.max_pull_bytes or site.max_page_bytes
     digest = hashlib.sha256()
     size = 0
     while piece := sys.stdin.buffer.read(_PIECE):
         size += len(piece)
-        if size > limit:
-            name = "max_pull_bytes" if site.max_pull_bytes else "max_page_bytes"
-            raise SourceIncomplete(
-                f"more than {name} ({limit}) stands on standard input; nothing landed",
-                where="--source -",
-                remedy="Set max_pull_bytes in the site file, or send it in parts.",
-            )
+        _refuse_more(size, site)
         digest.update(piece)
         file.write(piece)
     if not size:
@@ -346,19 +453,40 @@ def _take_input(file: BinaryIO, site: Site) -> str:
     return digest.hexdigest()
 
 
-def _kind_of(file: BinaryIO, name: str, limit: int) -> Path:
-    """What a file of this content would be called: NDJSON has a whole JSON value on its first line, and more lines."""
+def _refuse_more(size: int, site: Site) -> None:
+    """Ends a pull from standard input that brings more than the site allows, before anything has landed."""
+    limit = site.max_pull_bytes or site.max_page_bytes
+    if size > limit:
+        name = "max_pull_bytes" if site.max_pull_bytes else "max_page_bytes"
+        raise SourceIncomplete(
+            f"more than {name} ({limit}) stands on standard input; nothing landed",
+            where="--source -",
+            remedy="Set max_pull_bytes in the site file, or send it in parts.",
+        )
+
+
+def _kind_of(file: BinaryIO, name: str, site: Site) -> Path:
+    """What a file of this content would be called: NDJSON has a whole JSON value on its first line, and more lines.
+
+    Packed content is unpacked to its end, so that what is damaged or too much is known before anything lands.
+    """
     start = file.read(4)
     file.seek(0)
     packed = next((ending for magic, ending in _MAGIC.items() if start.startswith(magic)), "")
     kind = Path(f"{name}.json{packed}")
-    try:
-        content = _unpacked(kind.name, file)
+    limit = site.max_page_bytes
+    with whole(name):
+        if packed:
+            size = 0
+            content = unpacked(kind.name, file)
+            while piece := content.read(BLOCK):
+                size += len(piece)
+                _refuse_more(size, site)
+            file.seek(0)
+        content = unpacked(kind.name, file)
         first, second = _filled(content, limit), _filled(content, limit)
-        if second and _is_json(first):
-            kind = Path(f"{name}.ndjson{packed}")
-    except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError):
-        pass  # read as a document it says what is wrong with it
+    if second and _is_json(first):
+        kind = Path(f"{name}.ndjson{packed}")
     file.seek(0)
     return kind
 

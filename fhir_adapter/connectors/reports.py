@@ -53,17 +53,17 @@ class Tally:
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """A query for which the server counts something else than what came.
+    """A query, or a file, for which the source counts something else than what came.
 
     Attributes:
         type: resource type.
-        expected: what the server says it has.
+        expected: what the source says it has; None if it names a file without a number, and the file is not there.
         received: distinct resources that came.
         subjects: number of subjects in the query; 0 if it was not by subject.
     """
 
     type: str
-    expected: int
+    expected: int | None
     received: int
     subjects: int = 0
 

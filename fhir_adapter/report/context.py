@@ -58,6 +58,8 @@ _FIGURE_SECTION = {
 _BACK_MATTER = ("methods", "accounting", "findings", "versions")
 #: Rows above which a comparison is folded and its differences stand before it.
 _LONG = 40
+#: Rows of the pull's differences; a server whose counts are wrong throughout has one for each query.
+_MOST_DIFFERENCES = 50
 _OWN = "own-output"
 _NUMERIC = re.compile(r"^[\s<>≤≥≈+−\-–—.,%()\[\]\d]*$|^not reached$")
 
@@ -167,12 +169,17 @@ class Accounting:
         total: the same four numbers over all types.
         not_needed: reason, its meaning, types with their numbers, number.
         quarantined: the same.
+        differences: of queries or files for which the source states another number than came: type, that number or
+            None, received, subjects asked for or 0; at most 50.
+        more_differences: how many there are beyond these.
     """
 
     types: tuple[tuple[str, int, int, int, int], ...]
     total: tuple[int, int, int, int]
     not_needed: tuple[tuple[str, str, str, int], ...]
     quarantined: tuple[tuple[str, str, str, int], ...]
+    differences: tuple[tuple[str, int | None, int, int], ...] = ()
+    more_differences: int = 0
 
     @property
     def adds_up(self) -> bool:
@@ -210,7 +217,7 @@ def build_page(
         results: results and displays of the analysis.
         accounting: `accounting.summary`, or a mapping that has it under a key.
         findings: all findings of the run.
-        manifest: of which only versions and study hash are shown.
+        manifest: of which only versions, study hash and the differences of the pull are shown.
         flow: the cohort's steps, each with id, label, n.
         drawings: figures with their kind, in order.
         language: of the fixed strings.
@@ -228,7 +235,7 @@ def build_page(
         sections=tuple(_sections(study, results, drawings, _)),
         flow=tuple(chart(flow, results)),
         methods=tuple(methods(study, results, _)),
-        accounting=_accounting(accounting),
+        accounting=_with_differences(_accounting(accounting), manifest),
         findings=tuple(_findings(findings)),
         versions=tuple(_versions(manifest, results, _)),
     )
@@ -504,6 +511,19 @@ def _accounting(accounting: Mapping[str, Any]) -> Accounting:
         _reasons(table, "not_needed"),
         _reasons(table, "quarantined"),
     )
+
+
+def _with_differences(accounting: Accounting, manifest: Mapping[str, Any]) -> Accounting:
+    """The accounting with what the source states otherwise than it came, which is not in the landing's sums."""
+    found = sorted(
+        (
+            (item["type"], item["expected"], item["received"], item["subjects"])
+            for item in (manifest.get("pull") or {}).get("differences") or ()
+        ),
+        key=lambda row: (row[0], -1 if row[1] is None else row[1], *row[2:]),
+    )
+    shown = tuple(found[:_MOST_DIFFERENCES])
+    return replace(accounting, differences=shown, more_differences=len(found) - len(shown))
 
 
 def _reasons(table: Mapping[str, Mapping[str, Any]], part: str) -> tuple[tuple[str, str, str, int], ...]:

@@ -261,6 +261,12 @@ class Operator:
         """`fhir-adapter map`."""
         return self._call("map", self.run, "--quiet")
 
+    def report(self) -> str:
+        """Every stage after the pull up to the report; the page."""
+        for stage in ("map", "derive", "analyse", "report"):
+            assert self._call(stage, self.run, "--quiet") == (0, "")
+        return (self.run / "report.html").read_text("utf-8")
+
     @property
     def manifest(self) -> dict[str, Any]:
         """The manifest of the run."""

@@ -180,6 +180,23 @@ def test_own_output_does_not_change_the_page(small: Case, tmp_path: Path) -> Non
     assert small.render(tmp_path / "b").read_bytes() == first
 
 
+def test_what_the_source_states_otherwise(small: Case, tmp_path: Path) -> None:
+    """Differences of the pull are rows of the accounting, escaped, and no more than a page has room for."""
+    plain = small.render(tmp_path / "plain").read_bytes()
+    small.manifest["pull"] = {"differences": []}
+    assert small.render(tmp_path / "none").read_bytes() == plain
+    assert b"accounting-differences" not in plain
+    odd = {"type": "<b>&Observation", "expected": None, "received": 3, "subjects": 0}
+    many = [{"type": "Observation", "expected": 10 + n, "received": 9, "subjects": 20} for n in range(60)]
+    small.manifest["pull"] = {"differences": [*many, odd]}
+    page = small.render(tmp_path / "run")
+    text = " ".join(_read(page).text.split())
+    assert "Stated by the source and received Type Stated Received Subjects <b>&Observation – 3 –" in text
+    assert "Observation 58 9 20 For each of these" in text
+    assert "There are 11 more, in manifest.json." in text
+    assert "<b>&Observation" not in page.read_text("utf-8")
+
+
 def test_sums_that_are_off_are_said(small: Case, tmp_path: Path) -> None:
     """The page does not claim that sums agree when they do not."""
     small.accounting = {
