@@ -141,8 +141,9 @@ def _digest(path: Path, name: str) -> str:
 
 
 def _lines(handle: BinaryIO, name: str, reading: _Reading) -> Iterator[Arrival]:
-    number = 0
     limit = reading.limit
+    idle = 0
+    number = 0
     while line := handle.readline(limit + 1):
         number += 1
         if len(line) > limit:
@@ -150,14 +151,26 @@ def _lines(handle: BinaryIO, name: str, reading: _Reading) -> Iterator[Arrival]:
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
         text = line.strip()
-        if not text:
+        came = False
+        for item in _of_line(text, f"{name}:{number}", reading):
+            came = True
+            yield item
+        if came:
             continue
-        place = f"{name}:{number}"
-        if text.startswith(b"{"):
-            reading.searchsets.see(text)
-            yield from bundles.explode(text, place)
-        else:
-            yield unreadable(text, place)
+        # No limit on resources ends a file of lines without any, which may be packed to next to nothing.
+        idle += len(line)
+        if idle > limit:
+            raise SourceNotFhir(
+                f"more than max_page_bytes ({limit}) of lines without a resource", where=f"{name}:{number}"
+            )
+
+
+def _of_line(text: bytes, place: str, reading: _Reading) -> Iterator[Arrival]:
+    if text.startswith(b"{"):
+        reading.searchsets.see(text)
+        yield from bundles.explode(text, place)
+    elif text:
+        yield unreadable(text, place)
 
 
 def _of_file(path: Path, name: str, reading: _Reading) -> Iterator[Arrival]:

@@ -158,6 +158,20 @@ def test_files_are_checked_without_a_server(check: Any, server: Any, tmp_path: P
     assert 1 == sampled.report["read"]["Patient"]
 
 
+def test_a_manifest_beside_files_is_no_data(check: Any, server: Any, tmp_path: Path) -> None:
+    """It is read as what it is; the error files that it names are left aside."""
+    folder = tmp_path / "drop"
+    folder.mkdir()
+    lines = "".join(json.dumps(resource) + "\n" for resource in server.resources)
+    (folder / "all.ndjson").write_text(lines, encoding="utf-8")
+    (folder / "errors.ndjson").write_text('{"resourceType":"OperationOutcome"}\n', encoding="utf-8")
+    manifest = {"output": [{"url": "all.ndjson"}], "error": [{"url": "errors.ndjson"}]}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    done = check(source={"kind": "files", "path": str(folder)})
+    assert (2, "files") == done.counts()["Patient"]
+    assert {} == done.needs("files")
+
+
 def test_what_would_stop_the_mapping_is_the_status(check: Any, server: Any) -> None:
     """Subjects without an identifier and no key file: a run would end with 11."""
     for one in server.resources:

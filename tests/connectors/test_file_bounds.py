@@ -79,3 +79,16 @@ def test_the_limit_is_of_all_files_together(tmp_path: Path, operator: Any) -> No
     assert len(operator.landed()) >= 2000
     assert operator.pull("", source=source, max_pull_bytes=2 * one) == (0, "")
     assert len(operator.landed()) == 4000
+
+
+@pytest.mark.parametrize("line", [b"\n", b'{"resourceType":"Bundle"}\n'], ids=["empty", "empty Bundle"])
+def test_lines_without_a_resource(tmp_path: Path, operator: Any, line: bytes) -> None:
+    """Without max_pull_bytes too, lines that bring nothing end the pull: no number of resources would."""
+    (tmp_path / "source").mkdir()
+    source = {"kind": "files", "path": str(tmp_path / "source")}
+    path = tmp_path / "source" / "a.ndjson.gz"
+    path.write_bytes(gzip.compress(lines("a", 2) + line * (50_000 // len(line))))
+    assert operator.pull("", source=source, max_page_bytes=60_000) == (0, "")
+    path.write_bytes(gzip.compress(lines("a", 2) + line * (90_000 // len(line))))
+    status, said = operator.pull("", source=source, max_page_bytes=60_000)
+    assert (status, "of lines without a resource" in said) == (22, True)
