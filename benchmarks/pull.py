@@ -117,6 +117,7 @@ class Pages:
             study = {"resourceType": kind, "id": "s", "identifier": [{"system": "urn:bench", "value": "B"}]}
             return bundle(1, [] if "_summary" in query else [study], url)
         if kind == "ResearchSubject":
+            asked = re.search(r"individual=Patient/p(\d+)", query)
             enrolled = [
                 {
                     "resourceType": kind,
@@ -125,8 +126,9 @@ class Pages:
                     "individual": {"reference": f"Patient/p{number}"},
                 }
                 for number in range(SUBJECTS)
+                if asked is None or asked[1] == str(number)
             ]
-            return bundle(SUBJECTS, [] if "_summary" in query else enrolled, url)
+            return bundle(len(enrolled), [] if "_summary" in query else enrolled, url)
         found = re.search(r"patient=Patient/p(\d+)", query)
         subject = found[1].encode() if found else b"0"
         if "_summary=count" in query:
