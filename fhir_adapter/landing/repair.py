@@ -262,7 +262,9 @@ def _vouching(connection: sqlite3.Connection) -> list[str] | None:
 def _forget(connection: sqlite3.Connection, subjects: list[str] | None) -> int:
     if subjects is not None:
         return sum(removal.forget_checkpoints(connection, f"{subject}|") for subject in subjects)
-    forgotten = sum(removal.forget_checkpoints(connection, prefix) for prefix in ("file|", "content|"))
+    # A manifest's files may have been cleared away; that they are then missing has to be seen.
+    marks = ("file|", "content|", "manifest|")
+    forgotten = sum(removal.forget_checkpoints(connection, prefix) for prefix in marks)
     return (
         forgotten + connection.execute("DELETE FROM checkpoint WHERE substr(key, 1, 8) = 'Patient/'").rowcount
     )

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from fhir_adapter.cli import app
 from fhir_adapter.connectors import plan_from_study, pull
 from fhir_adapter.connectors.arrivals import Checkpoint, arrival
-from fhir_adapter.errors import LandingError, RunLocked
+from fhir_adapter.errors import LandingError, RunLocked, SourceIncomplete
 from fhir_adapter.landing import Landing
 from fhir_adapter.landing.migrate import SCHEMA_VERSION
 from fhir_adapter.site import Site, load_site
@@ -116,6 +116,22 @@ def test_what_is_damaged_is_found_taken_out_and_brought_again(
     with Landing.open(where.landing_dir) as landing:
         # What an earlier run read at its sequence number is gone: its number says nothing here any more.
         assert (landing.verify(), landing.identity != identity) == (6, True)
+
+
+def test_files_that_were_cleared_away_are_missed_after_a_repair(site: Path, tmp_path: Path) -> None:
+    """What a manifest names and is neither there nor whole in the landing any more ends the next pull."""
+    where = load_site(site)
+    manifest = {"output": [{"type": "Observation", "url": "https://ehr.example.org/b.ndjson", "count": 3}]}
+    (tmp_path / "source" / "manifest.json").write_text(json.dumps(manifest))
+    assert pulled(where) == WHOLE
+    (tmp_path / "source" / "b.ndjson").rename(tmp_path / "b.ndjson")
+    assert pulled(where) == WHOLE
+    damage(where.landing_dir, "changed")
+    assert command("repair", site)[1] is None
+    with pytest.raises(SourceIncomplete, match="that a manifest names is not there"):
+        pulled(where)
+    (tmp_path / "b.ndjson").rename(tmp_path / "source" / "b.ndjson")
+    assert pulled(where) == WHOLE
 
 
 def test_a_whole_landing_stays_as_it_is(site: Path) -> None:
