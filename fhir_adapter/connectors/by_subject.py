@@ -330,11 +330,11 @@ class BySubject:
 
     def _asked_for(self, job: _Job, page: Page, searched: Searched) -> None:
         """Checks that a page is about the subjects of its search; a self link may be missing, or say anything."""
-        type_, subjects = job.query.type, set(job.subjects)
+        type_, subjects = job.query.type, {*job.subjects, None}
+        if {item.subject for item in page.items} <= subjects:
+            return
         for item in page.items:
-            if item.subject in subjects or item.subject is None or item.type != type_:
-                continue
-            if item.id in searched.matched:
+            if item.subject not in subjects and item.type == type_ and item.id in searched.matched:
                 raise SourceNotFhir(
                     f"the server sends {type_} of patients who were not asked for",
                     where=f"{self._pulling.client.base}/{type_}?{job.query.parameter}",

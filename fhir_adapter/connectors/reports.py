@@ -25,14 +25,12 @@ class Tally:
 
     def add(self, items: Iterable[Arrival]) -> None:
         """Counts arrivals; news of a deletion is none."""
-        # Most of a page is of one kind.
-        kind: tuple[str, str] | None = None
-        ids = array("q")
+        ids: dict[tuple[str, State], list[str]] = {}
         for item in items:
-            if (item.type, item.state) != kind:
-                kind = (item.type, item.state)
-                ids = self._ids.setdefault(kind, array("q")) if item.state != "deleted" else array("q")
-            ids.append(hash(item.id))
+            ids.setdefault((item.type, item.state), []).append(item.id)
+        for (type_, state), found in ids.items():
+            if state != "deleted":
+                self._ids.setdefault((type_, state), array("q")).extend(map(hash, found))
 
     def distinct(self, *states: State) -> dict[str, int]:
         """Number of distinct ids by type, of arrivals in these states."""

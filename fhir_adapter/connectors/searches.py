@@ -126,32 +126,29 @@ def _items(
     bodies = [bytes(entry.resource) or b"null" for entry in entries] + [b"null"] * nothing
     items = arrivals(bodies, type_=search.type, origin=search.origin, base=client.base)
     notes: list[str] = []
-    beside = {
-        number
-        for number, entry in enumerate(entries)
-        if entry.search is not None and entry.search.mode in _BESIDE
-    }
-    if search.type != "OperationOutcome":
-        notes = [
-            issue_codes(body) or "unspecified"
-            for body, item in zip(bodies, items, strict=True)
-            if item.type == "OperationOutcome"
-        ]
-    matches = [
-        item.id
-        for number, item in enumerate(items)
-        if item.type in {search.type, ""} and number not in beside
-    ]
-    so_far.matched.update(matches)
-    fresh: dict[str, Arrival] = {}
-    for item in items:
-        key = f"{item.type}/{item.id}/{item.version or item.sha256.hex()}"
-        if key not in seen and key not in fresh:
-            fresh[key] = item
+    if {item.type for item in items} <= {search.type} and all(
+        entry.search is None or entry.search.mode not in _BESIDE for entry in entries
+    ):
+        so_far.matched.update([item.id for item in items])  # as most pages are
+    else:
+        beside = {
+            number
+            for number, entry in enumerate(entries)
+            if entry.search is not None and entry.search.mode in _BESIDE
+        }
+        so_far.matched.update(
+            item.id
+            for number, item in enumerate(items)
+            if item.type in {search.type, ""} and number not in beside
+        )
+        if search.type != "OperationOutcome":
+            outcomes = [number for number, item in enumerate(items) if item.type == "OperationOutcome"]
+            notes = [issue_codes(bodies[number]) or "unspecified" for number in outcomes]
+            items = [item for item in items if item.type != "OperationOutcome"]
+    names = [f"{item.type}/{item.id}/{item.version or item.sha256.hex()}" for item in items]
+    fresh = {name: item for name, item in zip(names, items, strict=True) if name not in seen}
     seen.update(fresh)
-    return [
-        item for item in fresh.values() if item.type != "OperationOutcome" or search.type == item.type
-    ], notes
+    return list(fresh.values()), notes
 
 
 def _page(client: Client, type_: str, sent: list[tuple[str, str]], url: str | None) -> Answer:
