@@ -16,10 +16,10 @@ from fhir_adapter.check.filters import Wanted
 from fhir_adapter.check.report import Blocked, Need, QueryCount, State
 from fhir_adapter.connectors.arrivals import Arrival, subject_key
 from fhir_adapter.connectors.bundles import read_bundle
-from fhir_adapter.connectors.capability import Capability
 from fhir_adapter.connectors.client import Client, search_url
 from fhir_adapter.connectors.plan import CandidateSearch, PullPlan, SubjectQuery
-from fhir_adapter.connectors.searches import Search, Searched, count, pages
+from fhir_adapter.connectors.rest.capability import Capability
+from fhir_adapter.connectors.rest.searches import Search, Searched, count, pages
 from fhir_adapter.errors import AdapterError, SourceIncomplete
 
 __all__ = ["NOBODY", "Probed", "probe_server"]

@@ -11,10 +11,10 @@ from fhir_adapter.check.probes import Probed, probe_server
 from fhir_adapter.check.report import CodeFilter, Need, QueryCount, Report
 from fhir_adapter.check.statement import read_statement, stated_needs, write_back_needs
 from fhir_adapter.check.views import StudyView, study_views
-from fhir_adapter.connectors.capability import read_capability
 from fhir_adapter.connectors.client import Client
-from fhir_adapter.connectors.files import read_files
+from fhir_adapter.connectors.files.reading import read_files
 from fhir_adapter.connectors.plan import PullPlan, plan_from_study
+from fhir_adapter.connectors.rest.capability import read_capability
 from fhir_adapter.errors import AdapterError
 from fhir_adapter.mapping.candidates import candidate_subjects
 from fhir_adapter.mapping.release import Release, detect_release, release_of_version

@@ -19,9 +19,9 @@ import msgspec
 from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Landing, arrival
 from fhir_adapter.connectors.bundles import explode
 from fhir_adapter.connectors.client import Client, ExpiredFileError, issue_codes
+from fhir_adapter.connectors.http.transport import Answer, BrokenOffError, seconds_to_wait
 from fhir_adapter.connectors.paging import allowed_url, safe_url
 from fhir_adapter.connectors.reports import PullReport
-from fhir_adapter.connectors.transport import Answer, BrokenOffError, seconds_to_wait
 from fhir_adapter.errors import AdapterError, SourceIncomplete, SourceNotFhir
 
 __all__ = ["Export", "ExportFile", "RefusedError", "kick_off_url"]

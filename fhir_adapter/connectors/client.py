@@ -12,12 +12,12 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from fhir_adapter.connectors.auth import BoundCredential
+from fhir_adapter.connectors.auth.credential import BoundCredential
+from fhir_adapter.connectors.auth.scopes import Access
+from fhir_adapter.connectors.http.transport import RETRIED, Answer, BrokenOffError, Transport, seconds_to_wait
 from fhir_adapter.connectors.ndjson import ndjson
 from fhir_adapter.connectors.page_size import PageSizes
 from fhir_adapter.connectors.paging import allowed_url, safe_url
-from fhir_adapter.connectors.scopes import Access
-from fhir_adapter.connectors.transport import RETRIED, Answer, BrokenOffError, Transport, seconds_to_wait
 from fhir_adapter.errors import (
     AdapterError,
     SourceIncomplete,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 
-from fhir_adapter.connectors.transport import BrokenOffError
+from fhir_adapter.connectors.http.transport import BrokenOffError
 from fhir_adapter.errors import SourceNotFhir
 
 __all__ = ["ndjson"]

@@ -7,8 +7,8 @@ drops what it does not know without a word. So a server of R5 is refused before 
 
 from __future__ import annotations
 
-from fhir_adapter.connectors.capability import read_capability
 from fhir_adapter.connectors.client import Client
+from fhir_adapter.connectors.rest.capability import read_capability
 from fhir_adapter.errors import WriteBackRefused
 
 __all__ = ["refuse_release", "why_not_written"]

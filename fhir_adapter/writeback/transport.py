@@ -6,10 +6,10 @@ what is there and sends only what is missing.
 
 from __future__ import annotations
 
+from fhir_adapter.connectors.auth.scopes import Access
 from fhir_adapter.connectors.client import Answer, Client
+from fhir_adapter.connectors.http.transport import BrokenOffError
 from fhir_adapter.connectors.paging import safe_url
-from fhir_adapter.connectors.scopes import Access
-from fhir_adapter.connectors.transport import BrokenOffError
 from fhir_adapter.errors import SourceRefused, SourceUnreachable
 from fhir_adapter.site import Site, Source
 

@@ -10,8 +10,8 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from fhir_adapter.connectors.auth import BoundCredential
-from fhir_adapter.connectors.transport import Transport
+from fhir_adapter.connectors.auth.credential import BoundCredential
+from fhir_adapter.connectors.http.transport import Transport
 from fhir_adapter.errors import SiteFileError, SourceRefused
 
 BEARER = {"kind": "bearer", "token_env": "TEST_TOKEN"}

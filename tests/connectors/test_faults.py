@@ -73,7 +73,7 @@ def test_repeated_attempts_wait_for_their_turn(stub: Any, run: Any, monkeypatch:
             self.now += seconds
 
     clock = Clock()
-    monkeypatch.setattr("fhir_adapter.connectors.bounds.time", clock)
+    monkeypatch.setattr("fhir_adapter.connectors.http.bounds.time", clock)
     stub.enrol("p1")
     stub.before = only("/Observation", Response("", 503), times=3)
     run(requests_per_second=2, concurrency=1, retry={"attempts": 5, "max_wait_s": 0, "timeout_s": 5})

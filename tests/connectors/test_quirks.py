@@ -771,7 +771,7 @@ def test_repeated_requests_wait_their_turn(
 
     slept: list[float] = []
     clock = types.SimpleNamespace(monotonic=lambda: 0.0, sleep=slept.append)
-    monkeypatch.setattr("fhir_adapter.connectors.bounds.time", clock)
+    monkeypatch.setattr("fhir_adapter.connectors.http.bounds.time", clock)
     server.before = busy
     assert operator.pull(server.base, requests_per_second=0.5) == (0, "")
     assert left == [0]

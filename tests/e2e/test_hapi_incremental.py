@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fhir_adapter.cli import main
-from fhir_adapter.connectors import searches
+from fhir_adapter.connectors.rest import searches
 
 from .conftest import SIX, results_of, six_patients, write_site
 

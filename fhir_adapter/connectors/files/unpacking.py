@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, cast
 
 import zstandard
 
-from fhir_adapter.connectors.bounds import Bounds
+from fhir_adapter.connectors.http.bounds import Bounds
 from fhir_adapter.errors import SourceNotFhir, SourceUnreachable
 
 __all__ = ["BLOCK", "PACKED", "counted", "unpacked", "whole"]

@@ -22,10 +22,10 @@ from urllib3.response import BaseHTTPResponse
 from urllib3.util.retry import Retry
 
 from fhir_adapter import __version__
-from fhir_adapter.connectors.bounds import Bounds
+from fhir_adapter.connectors.http.bounds import Bounds
+from fhir_adapter.connectors.http.proxies import Proxies
+from fhir_adapter.connectors.http.wire import TimedOut, Watch, WatchedAdapter, watched
 from fhir_adapter.connectors.paging import safe_url
-from fhir_adapter.connectors.proxies import Proxies
-from fhir_adapter.connectors.wire import TimedOut, Watch, WatchedAdapter, watched
 from fhir_adapter.errors import AdapterError, SiteFileError, SourceNotFhir, SourceUnreachable
 from fhir_adapter.site import Site, Tls
 

@@ -16,11 +16,11 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from fhir_adapter.connectors.files.unpacking import PACKED
 from fhir_adapter.connectors.reports import Difference
-from fhir_adapter.connectors.unpacking import PACKED
 from fhir_adapter.errors import SourceNotFhir, SourceUnreachable
 
-__all__ = ["FileSet", "Part", "is_manifest", "read_file_set"]
+__all__ = ["FileSet", "Part", "error_files", "is_manifest", "read_file_set"]
 
 _LARGEST = 16 * 1024 * 1024
 # The base of all types (FHIR R4, Resource): where a manifest names no type, all are meant.
@@ -91,6 +91,11 @@ class FileSet(msgspec.Struct, frozen=True):
             if number != part.count:
                 found.append(Difference(part.type, part.count, number))
         return found
+
+
+def error_files(sets: list[FileSet]) -> set[Path]:
+    """Files in which an export says what went wrong; they hold no data."""
+    return {part.path for one in sets for part in one.parts if part.role == "error" and part.path is not None}
 
 
 def is_manifest(path: Path) -> bool:

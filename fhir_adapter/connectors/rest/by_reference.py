@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fhir_adapter.connectors.capability import Capability
-from fhir_adapter.connectors.pulling import Pulling, chunks
-from fhir_adapter.connectors.searches import LinkTooLong, Search
+from fhir_adapter.connectors.rest.capability import Capability
+from fhir_adapter.connectors.rest.pulling import Pulling, chunks
+from fhir_adapter.connectors.rest.searches import LinkTooLong, Search
 
 __all__ = ["ByReference"]
 

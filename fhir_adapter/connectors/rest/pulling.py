@@ -11,7 +11,7 @@ from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Landing, arriv
 from fhir_adapter.connectors.client import URL_LENGTH, Client, search_url
 from fhir_adapter.connectors.plan import SUBJECT_PARAMETER, PullPlan
 from fhir_adapter.connectors.reports import Difference, PullReport, Tally
-from fhir_adapter.connectors.searches import Page, Search, Searched, count, pages, takes_post
+from fhir_adapter.connectors.rest.searches import Page, Search, Searched, count, pages, takes_post
 from fhir_adapter.errors import SourceIncomplete
 from fhir_adapter.site import Site
 

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from fhir_adapter.connectors.http.proxies import is_loopback
+from fhir_adapter.connectors.http.transport import BrokenOffError, Transport
 from fhir_adapter.connectors.paging import safe_url
-from fhir_adapter.connectors.proxies import is_loopback
-from fhir_adapter.connectors.transport import BrokenOffError, Transport
 from fhir_adapter.errors import SiteFileError, SourceNotFhir, SourceRefused, SourceUnreachable
 from fhir_adapter.site import Site, checked_endpoint, origin
 

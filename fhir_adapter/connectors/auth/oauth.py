@@ -21,12 +21,12 @@ from authlib.oauth2.rfc7523 import private_key_jwt_sign
 from authlib.oauth2.rfc7523.client import ASSERTION_TYPE
 from joserfc.errors import JoseError
 
-from fhir_adapter.connectors.discovery import Endpoint, token_endpoint
-from fhir_adapter.connectors.keys import SigningKey, signing_key
+from fhir_adapter.connectors.auth.discovery import Endpoint, token_endpoint
+from fhir_adapter.connectors.auth.keys import SigningKey, signing_key
+from fhir_adapter.connectors.auth.scopes import Access, scopes
+from fhir_adapter.connectors.http.transport import Answer, BrokenOffError, Transport, seconds_to_wait
 from fhir_adapter.connectors.paging import safe_url
-from fhir_adapter.connectors.scopes import Access, scopes
 from fhir_adapter.connectors.secrets import read_secret
-from fhir_adapter.connectors.transport import Answer, BrokenOffError, Transport, seconds_to_wait
 from fhir_adapter.errors import SiteFileError, SourceNotFhir, SourceRefused, SourceUnreachable
 from fhir_adapter.site import Site
 

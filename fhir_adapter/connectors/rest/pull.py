@@ -14,16 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fhir_adapter.connectors.arrivals import Landing, gone
-from fhir_adapter.connectors.by_reference import ByReference
-from fhir_adapter.connectors.by_subject import BySubject
-from fhir_adapter.connectors.candidates import Candidates
-from fhir_adapter.connectors.capability import read_capability
+from fhir_adapter.connectors.auth.scopes import Access
 from fhir_adapter.connectors.client import Client
-from fhir_adapter.connectors.merges import merged_with
 from fhir_adapter.connectors.plan import PullPlan, read_types
-from fhir_adapter.connectors.pulling import Progress, Pulling
 from fhir_adapter.connectors.reports import PullReport
-from fhir_adapter.connectors.scopes import Access
+from fhir_adapter.connectors.rest.by_reference import ByReference
+from fhir_adapter.connectors.rest.by_subject import BySubject
+from fhir_adapter.connectors.rest.candidates import Candidates
+from fhir_adapter.connectors.rest.capability import read_capability
+from fhir_adapter.connectors.rest.merges import merged_with
+from fhir_adapter.connectors.rest.pulling import Progress, Pulling
 from fhir_adapter.site import Site
 
 __all__ = ["pull_rest"]

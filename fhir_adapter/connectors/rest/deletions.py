@@ -14,9 +14,9 @@ import msgspec
 
 from fhir_adapter.connectors.bundles import Bundle, read_bundle
 from fhir_adapter.connectors.client import Client, ServerFault
+from fhir_adapter.connectors.http.transport import TimedOut
 from fhir_adapter.connectors.paging import Trail, allowed_url, link, safe_url
-from fhir_adapter.connectors.searches import Search, Searched, pages
-from fhir_adapter.connectors.transport import TimedOut
+from fhir_adapter.connectors.rest.searches import Search, Searched, pages
 from fhir_adapter.errors import SourceNotFhir, SourceRefused
 
 __all__ = ["MOST_PAGES", "deleted_ids", "listed"]

@@ -8,8 +8,8 @@ import msgspec
 
 from fhir_adapter.connectors.arrivals import Arrival, subject_key
 from fhir_adapter.connectors.plan import CandidateSearch
-from fhir_adapter.connectors.pulling import Pulling, chunks
-from fhir_adapter.connectors.searches import Search
+from fhir_adapter.connectors.rest.pulling import Pulling, chunks
+from fhir_adapter.connectors.rest.searches import Search
 from fhir_adapter.errors import SourceIncomplete
 
 __all__ = ["Candidates"]

@@ -12,15 +12,15 @@ import threading
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from fhir_adapter.connectors.proxies import is_loopback
-from fhir_adapter.connectors.scopes import Access, readable
+from fhir_adapter.connectors.auth.scopes import Access, readable
+from fhir_adapter.connectors.http.proxies import is_loopback
+from fhir_adapter.connectors.http.transport import Transport
 from fhir_adapter.connectors.secrets import read_secret
-from fhir_adapter.connectors.transport import Transport
 from fhir_adapter.errors import SiteFileError, SourceRefused
 from fhir_adapter.site import Auth, Site, origin
 
 if TYPE_CHECKING:
-    from fhir_adapter.connectors.oauth import TokenSource
+    from fhir_adapter.connectors.auth.oauth import TokenSource
 
 __all__ = ["BoundCredential"]
 
@@ -115,7 +115,7 @@ class BoundCredential:
             self._credential = _Fixed(site.auth)
         else:
             # OAuth's libraries take longer to load than a small pull; most sites need none of them.
-            from fhir_adapter.connectors.oauth import TokenSource
+            from fhir_adapter.connectors.auth.oauth import TokenSource
 
             self._credential = self._tokens = TokenSource(site, transport, access or Access())
 

@@ -13,8 +13,8 @@ import msgspec
 from fhir_adapter.connectors.arrivals import Arrival, arrivals
 from fhir_adapter.connectors.bundles import Bundle, read_bundle
 from fhir_adapter.connectors.client import URL_LENGTH, Answer, Client, ServerFault, issue_codes, search_url
+from fhir_adapter.connectors.http.transport import TimedOut, TooLong
 from fhir_adapter.connectors.paging import Trail, allowed_url, ignored_parameters, link, safe_url
-from fhir_adapter.connectors.transport import TimedOut, TooLong
 from fhir_adapter.errors import SourceIncomplete, SourceNotFhir
 
 __all__ = ["LinkTooLong", "Page", "Search", "Searched", "count", "instant", "pages", "since", "takes_post"]

@@ -15,11 +15,11 @@ import msgspec
 
 from fhir_adapter.connectors.arrivals import Arrival, Checkpoint
 from fhir_adapter.connectors.bulk import Export, RefusedError, kick_off_url
-from fhir_adapter.connectors.capability import Capability
-from fhir_adapter.connectors.deletions import deleted_ids, listed
 from fhir_adapter.connectors.plan import SubjectQuery, query_hash
-from fhir_adapter.connectors.pulling import Pulling, chunks
-from fhir_adapter.connectors.searches import LinkTooLong, Page, Search, Searched, count, pages, since
+from fhir_adapter.connectors.rest.capability import Capability
+from fhir_adapter.connectors.rest.deletions import deleted_ids, listed
+from fhir_adapter.connectors.rest.pulling import Pulling, chunks
+from fhir_adapter.connectors.rest.searches import LinkTooLong, Page, Search, Searched, count, pages, since
 from fhir_adapter.errors import SourceNotFhir
 
 __all__ = ["BySubject"]

@@ -1,0 +1,1 @@
+"""A pull from files: a drop folder, one file, or standard input."""

@@ -1,0 +1,1 @@
+"""HTTP as every request of a site has it: TLS, proxies, retries, bounds."""
