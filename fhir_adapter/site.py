@@ -417,7 +417,8 @@ class Site(_Model):
         "landing and run folders forget them as well and no pull brings them again (`purge`).",
     )
     on_difference: Literal["fail", "finding"] = Field(
-        default="fail", description="What a difference between the server's count and what landed is."
+        default="fail",
+        description="What it is when the source (a server, or a manifest beside files) counts otherwise than came.",
     )
 
     @field_validator("aliases")
