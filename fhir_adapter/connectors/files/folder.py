@@ -88,10 +88,10 @@ class Folder:
         self._report.differences.extend(differences)
         if differences and self._site.on_difference == "fail":
             first = differences[0]
-            said = "some" if first.expected is None else str(first.expected)
+            numbers = "" if first.expected is None else f": it says {first.expected}, {first.received} came"
             more = f"; {len(differences) - 1} more files differ" if len(differences) > 1 else ""
             raise SourceIncomplete(
-                f"{text.format(first.type)}: it says {said}, {first.received} came{more}",
+                f"{text.format(first.type)}{numbers}{more}",
                 where=one.name,
                 remedy="Bring the files again, whole; set `on_difference: finding` to go on with what came.",
             )
