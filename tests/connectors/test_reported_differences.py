@@ -18,6 +18,7 @@ def test_the_page_shows_what_the_server_counts_otherwise(server: Any, operator: 
     """With `on_difference: finding` the report has type, both numbers and subjects; without a difference nothing."""
     assert operator.pull(server.base) == (0, "")
     assert "accounting-differences" not in operator.report()
+    assert "other numbers of resources" not in operator.report()
     server.counts = lambda type_, number: number + 5 if type_ == "Observation" else number
     assert operator.pull(server.base, "--full", on_difference="finding") == (0, "")
     assert operator.manifest["pull"]["differences"] == [
@@ -26,3 +27,4 @@ def test_the_page_shows_what_the_server_counts_otherwise(server: Any, operator: 
     page = operator.report()
     assert cells(page) == [["Type", "Stated", "Received", "Subjects"], ["Observation", "68", "63", "6"]]
     assert "<code>count-differs</code>" in page
+    assert "The source states other numbers of resources than came" in page
