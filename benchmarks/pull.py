@@ -39,18 +39,32 @@ LEAST_OF_BARE = 0.8
 LEAST_TIMES_PEER = 8.0
 MOST_BYTES = 300_000_000
 FULL = 1_000_000
+#: Resources whose pages the stub keeps ready.
+MOST_READY = 200_000
 #: Resources, and the seconds from the first request to the last answer; imports come before.
 Measured = tuple[int, float]
 STUDY = {"research_study": {"system": "urn:bench", "value": "B"}}
 
 
 def observation(subject: int, number: int) -> dict[str, Any]:
-    """A laboratory value as servers send them."""
-    id_ = f"o-{subject}-{number}"
+    """A laboratory value as the reference cohort has it and HAPI sends it, about 1 kB."""
+    tags = [
+        {
+            "system": "http://terminology.hl7.org/CodeSystem/v3-ActReason",
+            "code": "HTEST",
+            "display": "test health data",
+        }
+    ]
     return {
         "resourceType": "Observation",
-        "id": id_,
-        "meta": {"versionId": "1", "lastUpdated": "2024-05-01T12:00:00.000+00:00"},
+        "id": f"o-{subject}-{number}",
+        "meta": {
+            "versionId": "1",
+            "lastUpdated": f"2024-05-01T12:{number // 60 % 60:02d}:{number % 60:02d}.{number % 1000:03d}+00:00",
+            "source": f"#{number:016d}",
+            "security": tags,
+            "tag": tags,
+        },
         "status": "final",
         "category": [
             {
@@ -58,12 +72,22 @@ def observation(subject: int, number: int) -> dict[str, Any]:
                     {
                         "system": "http://terminology.hl7.org/CodeSystem/observation-category",
                         "code": "laboratory",
+                        "display": "Laboratory",
                     }
                 ]
             }
         ],
-        "code": {"coding": [{"system": "http://loinc.org", "code": "718-7", "display": "Hemoglobin"}]},
+        "code": {
+            "coding": [
+                {
+                    "system": "http://loinc.org",
+                    "code": "718-7",
+                    "display": "Hemoglobin [Mass/volume] in Blood",
+                }
+            ]
+        },
         "subject": {"reference": f"Patient/p{subject}"},
+        "encounter": {"reference": f"Encounter/v-{subject}-{number // 20}"},
         "effectiveDateTime": f"2024-0{number % 9 + 1}-11",
         "valueQuantity": {
             "value": 100 + number % 50,
@@ -79,9 +103,18 @@ def bundle(total: int, resources: list[dict[str, Any]], url: str, following: str
     links = [{"relation": "self", "url": url}]
     if following is not None:
         links.append({"relation": "next", "url": following})
-    entries = [{"resource": item, "search": {"mode": "match"}} for item in resources]
+    base = url.partition("?")[0].rpartition("/")[0]
+    entries = [
+        {
+            "fullUrl": f"{base}/{item['resourceType']}/{item['id']}",
+            "resource": item,
+            "search": {"mode": "match"},
+        }
+        for item in resources
+    ]
     head = {"resourceType": "Bundle", "type": "searchset", "total": total, "link": links}
-    return json.dumps(head | {"meta": {"lastUpdated": "2024-05-01T12:00:00Z"}, "entry": entries}).encode()
+    whole = head | {"meta": {"lastUpdated": "2024-05-01T12:00:00Z"}, "entry": entries}
+    return json.dumps(whole, separators=(",", ":")).encode()
 
 
 class Pages:
@@ -90,14 +123,26 @@ class Pages:
     def __init__(self, base: str, count: int) -> None:
         self.base = base
         self.each = count // SUBJECTS
-        # `%%` holds the place of the subject's number: memory for one subject, pages for all.
-        self.parts: list[bytes] = []
+        self.parts: list[bytes] = []  # of the first subject
         for start in range(0, self.each, PAGE):
             stop = min(start + PAGE, self.each)
             items = [observation(0, number) for number in range(start, stop)]
             url = f"{base}/Observation?patient=Patient/p0&_count={PAGE}"
             following = None if stop == self.each else f"{url}&start={stop}"
             self.parts.append(bundle(self.each, items, url, following))
+        # With --full they would take a gigabyte, and are made when they are asked for.
+        self.made = (
+            {(s, n): self.page(s, n) for s in range(SUBJECTS) for n in range(len(self.parts))}
+            if count <= MOST_READY
+            else {}
+        )
+
+    def page(self, subject: int, number: int) -> bytes:
+        """A page of a subject's search."""
+        page = self.parts[number]
+        for text in (b"Patient/p%d", b'"o-%d-', b"/o-%d-", b"/v-%d-"):
+            page = page.replace(text % 0, text % subject)
+        return page
 
     def answer(self, target: str) -> bytes:
         """The body for a request target."""
@@ -130,12 +175,12 @@ class Pages:
             ]
             return bundle(len(enrolled), [] if "_summary" in query else enrolled, url)
         found = re.search(r"patient=Patient/p(\d+)", query)
-        subject = found[1].encode() if found else b"0"
+        subject = int(found[1]) if found else 0
         if "_summary=count" in query:
             return bundle(self.each, [], url)
         start = re.search(r"start=(\d+)", query)
-        page = self.parts[int(start[1]) // PAGE if start else 0]
-        return page.replace(b"Patient/p0", b"Patient/p" + subject).replace(b'"o-0-', b'"o-' + subject + b"-")
+        number = int(start[1]) // PAGE if start else 0
+        return self.made.get((subject, number)) or self.page(subject, number)
 
 
 def serve(count: int, ready: Any) -> None:

@@ -40,14 +40,16 @@ State = Literal["resource", "own-output", "unreadable", "deleted"]
 _ID = re.compile(r"(?!\.\.?$)[A-Za-z0-9\-.]{1,64}")
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
 _PATIENT = re.compile(r"(?:^|/)Patient/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?$")
-_REFERENCE = re.compile(
-    rb'"reference"\s*:\s*"([^"\\]*?)([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?"'
+_VALUE = re.compile(rb'\s*:\s*"([^"\\]*)"')
+_TARGET = re.compile(
+    rb"(.*?)([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?", re.DOTALL
 )
+_KEY = b'"reference"'
 _is_id = _ID.fullmatch
 _LONGEST_INSTANT = 40
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 # As numbers, which are found in bytes several times as fast as one byte is.
-_LINE_FEED, _CARRIAGE_RETURN = 10, 13
+_LINE_FEED, _CARRIAGE_RETURN, _BACKSLASH = 10, 13, 92
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False):
@@ -260,18 +262,27 @@ def references(body: bytes, base: str | None = None) -> tuple[tuple[str, str], .
         body: the resource.
         base: base URL of the server; absolute references to other servers are none of ours.
     """
-    if b'"reference"' not in body:
-        return ()
-    if b"\\/" in body:  # some encoders escape the slash
+    if _BACKSLASH in body:  # some encoders escape the slash
         body = body.replace(b"\\/", b"/")
     found: dict[tuple[str, str], None] = {}
-    for prefix, type_, id_ in _REFERENCE.findall(body):
-        if type_ == b"Patient" or (
-            prefix and (base is None or prefix.decode("utf-8", "replace").rstrip("/") != base)
-        ):
-            continue
-        found[(type_.decode(), id_.decode())] = None
+    for part in body.split(_KEY)[1:]:  # several times as fast as the search of a pattern
+        match = _VALUE.match(part)
+        target = _target(match[1], base) if match is not None else None
+        if target is not None:
+            found[target] = None
     return tuple(found)
+
+
+@functools.lru_cache(maxsize=4096)
+def _target(reference: bytes, base: str | None) -> tuple[str, str] | None:
+    """What a reference names on its own server, if it is no patient; many resources of a page name the same."""
+    match = _TARGET.fullmatch(reference)
+    if match is None or match[2] == b"Patient":
+        return None
+    prefix = match[1]
+    if prefix and (base is None or prefix.decode("utf-8", "replace").rstrip("/") != base):
+        return None
+    return match[2].decode(), match[3].decode()
 
 
 def unreadable(raw: bytes, origin: str) -> Arrival:
@@ -320,9 +331,7 @@ def arrival(
         return unreadable(body, origin)
     type_, meta = head.resourceType, head.meta or _NO_META
     subject, named = _whose(head, aliases)
-    own = meta.tag is not None and any(
-        tag.system == OWN_TAG_SYSTEM and tag.code == OWN_TAG_CODE for tag in meta.tag
-    )
+    own = meta.tag is not None and _is_ours(meta.tag)
     digest = _sha256(body).digest()
     version, last_updated = meta.versionId, meta.lastUpdated
     return Arrival(
@@ -336,15 +345,15 @@ def arrival(
         digest,
         origin,
         # Most resources refer to their patient alone, which is no news: counting is a tenth of the work of looking.
-        () if own or body.count(b'"reference"') == named else references(body, base),
+        () if own or body.count(_KEY) == named else references(body, base),
     )
 
 
 def arrivals(bodies: Sequence[bytes], *, type_: str, origin: str, base: str | None = None) -> list[Arrival]:
     """What `arrival` makes of each of a page's resources.
 
-    Most of a page are plain: of the type that was searched, on one line, of one patient and referring to nothing
-    else. These are made here, in half the time; everything else is left to `arrival`.
+    Most of a page are plain: of the type that was searched, on one line, of one patient. These are made here, in less
+    time; everything else is left to `arrival`.
 
     Args:
         bodies: the JSON of the resources as the source sent it.
@@ -365,31 +374,26 @@ def arrivals(bodies: Sequence[bytes], *, type_: str, origin: str, base: str | No
             or head.resourceType != type_
             or subject is None
             or not (subject.reference and (key := _patient(subject.reference)))
-            or body.count(b'"reference"') != 1
             or meta is None
             or not ((version := meta.versionId) and _is_version(version))
             or not ((last_updated := meta.lastUpdated) and len(last_updated) <= _LONGEST_INSTANT)
-            or meta.tag is not None
+            or (meta.tag is not None and _is_ours(meta.tag))
             or _LINE_FEED in body
             or _CARRIAGE_RETURN in body
             or not _is_id(head.id)
         ):
             found.append(arrival(body, origin=origin, base=base))
         else:
+            refs = () if body.count(_KEY) == 1 else references(body, base)
+            digest = _sha256(body).digest()
             found.append(
-                Arrival(
-                    type_,
-                    head.id,
-                    version,
-                    last_updated,
-                    key,
-                    "resource",
-                    body,
-                    _sha256(body).digest(),
-                    origin,
-                )
+                Arrival(type_, head.id, version, last_updated, key, "resource", body, digest, origin, refs)
             )
     return found
+
+
+def _is_ours(tags: list[_Tag]) -> bool:
+    return (OWN_TAG_SYSTEM, OWN_TAG_CODE) in [(tag.system, tag.code) for tag in tags]
 
 
 def _whose(head: _Head, aliases: Mapping[str, str] | None) -> tuple[str | None, int]:

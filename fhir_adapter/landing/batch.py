@@ -103,10 +103,7 @@ class Batch:
         if current or not self._all_new(arrivals):
             for item in arrivals:
                 self._add(item, current)
-        refs: dict[tuple[str, str], None] = {}
-        for item in arrivals:
-            if item.refs and item.state != "deleted":
-                refs.update(dict.fromkeys(item.refs))
+        refs = dict.fromkeys(itertools.chain.from_iterable([item.refs for item in arrivals]))
         self._insert_all()
         if self._superseded:
             self._connection.executemany(
