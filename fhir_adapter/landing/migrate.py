@@ -57,12 +57,13 @@ CREATE TABLE journal (
 INSERT INTO meta VALUES ('identity', lower(hex(randomblob(8))));
 """,
     # Shorter entries in the order in which resources come: an entry ends with the sequence anyway, and what a subject
-    # has is sorted when it is read.
+    # has is sorted when it is read. What has no subject is little, and is read page by page.
     3: """
 DROP INDEX landed_key;
 CREATE INDEX landed_key ON landed (type, id);
 DROP INDEX landed_subject;
-CREATE INDEX landed_subject ON landed (subject) WHERE subject IS NOT NULL;
+CREATE INDEX landed_subject ON landed (subject, type) WHERE subject IS NOT NULL;
+CREATE INDEX landed_shared ON landed (type, id) WHERE subject IS NULL;
 """,
 }
 
