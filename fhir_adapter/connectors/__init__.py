@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from fhir_adapter.connectors.arrivals import Checkpoint, Landing
 from fhir_adapter.connectors.files.pull import pull_files
 from fhir_adapter.connectors.own import OWN_TAG, OWN_TAG_CODE, OWN_TAG_SYSTEM
 from fhir_adapter.connectors.plan import PullPlan, plan_from_study
-from fhir_adapter.connectors.reports import Difference, PullFinding, PullReport
+from fhir_adapter.connectors.reports import Difference, Keep, Progress, PullFinding, PullReport
 from fhir_adapter.connectors.rest.pull import pull_rest
 from fhir_adapter.errors import SiteFileError
 from fhir_adapter.site import Site
@@ -49,8 +47,8 @@ def pull(
     landing: Landing,
     *,
     full: bool = False,
-    progress: Callable[[str, int], None] | None = None,
-    keep: Callable[[PullReport], None] | None = None,
+    progress: Progress | None = None,
+    keep: Keep | None = None,
 ) -> PullReport:
     """Pulls from the site's source into its landing.
 

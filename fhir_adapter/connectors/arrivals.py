@@ -122,10 +122,9 @@ class Landing(Protocol):
         type_: str,
         subjects: Iterable[str] | None = None,
         *,
-        besides: Iterable[str] = (),
         until: int | None = None,
     ) -> set[str]:
-        """Ids of a type that are current (own output included), of these subjects or of all, but for some."""
+        """Ids of a type that are current (own output included), of these subjects or of all, come until a sequence."""
 
     def versions(self, type_: str, subjects: Iterable[str]) -> dict[str, str]:
         """Ids of a type that are current for these subjects, as `known`, with their versions."""

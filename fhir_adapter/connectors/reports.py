@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from fhir_adapter.connectors.arrivals import Arrival, Outcome, State
+from fhir_adapter.connectors.arrivals import Arrival, Landing, Outcome, State
 
-__all__ = ["Difference", "PullFinding", "PullReport", "Tally"]
+__all__ = ["Difference", "Keep", "Progress", "PullFinding", "PullReport", "Tally", "ended"]
+
+#: Called with the type of a batch's last resource and the number that came so far.
+Progress = Callable[[str, int], None]
 
 
 class Tally:
@@ -134,3 +138,29 @@ class PullReport(msgspec.Struct):
         """The report as plain data, for the manifest."""
         data: dict[str, Any] = msgspec.to_builtins(self)
         return data
+
+
+#: Called with the report of a pull that ended early.
+Keep = Callable[[PullReport], None]
+
+
+@contextmanager
+def ended(report: PullReport, tally: Tally, landing: Landing, keep: Keep | None) -> Iterator[None]:
+    """Ends a report when its pull has ended, and hands over that of one that ended early.
+
+    Args:
+        report: of the pull that is made meanwhile.
+        tally: what came.
+        landing: where it landed.
+        keep: gets the report of a pull that ended by an error, before the error goes on.
+    """
+    try:
+        yield
+    except BaseException:
+        report.complete = False
+        raise
+    finally:
+        tally.into(report)
+        report.after = landing.sequence
+        if not report.complete and keep is not None:
+            keep(report)

@@ -318,7 +318,6 @@ class Landing:
         type_: str,
         subjects: Iterable[str] | None = None,
         *,
-        besides: Iterable[str] = (),
         until: int | None = None,
     ) -> set[str]:
         """Ids of a type that are current, own output included.
@@ -326,7 +325,6 @@ class Landing:
         Args:
             type_: the resource type.
             subjects: subject keys; None for all, with and without a subject.
-            besides: ids that are left out, as many as there may be; SQLite compares them.
             until: only what came at or before this sequence number; None for all.
         """
         # Named, because SQLite would rather go through all of the type.
@@ -336,9 +334,6 @@ class Landing:
         if subjects is not None:
             sql += " AND subject IN (SELECT value FROM json_each(?))"
             values.append(msgspec.json.encode(list(subjects)).decode())
-        if besides:
-            sql += " AND id NOT IN (SELECT value FROM json_each(?))"
-            values.append(msgspec.json.encode(list(besides)).decode())
         if until is not None:
             sql += " AND sequence <= ?"
             values.append(until)

@@ -130,10 +130,7 @@ class Batch:
         if not arrivals or {item.state for item in arrivals} != {"resource"}:
             return False
         # Lists of texts and numbers: tuples by the thousand would set off Python's garbage collector.
-        types = [item.type for item in arrivals]
-        ids = [item.id for item in arrivals]
-        several = len(set(types)) > 1
-        if len(set(zip(types, ids, strict=True)) if several else set(ids)) < len(arrivals):
+        if len({f"{item.type}/{item.id}" for item in arrivals}) < len(arrivals):
             return False
         bodies = [item.body for item in arrivals]
         lengths = [len(body) for body in bodies]
@@ -141,8 +138,8 @@ class Batch:
         number = len(arrivals)
         rows = zip(
             range(self._sequence + 1, self._sequence + number + 1),
-            types,
-            ids,
+            [item.type for item in arrivals],
+            [item.id for item in arrivals],
             [item.version for item in arrivals],
             [item.last_updated for item in arrivals],
             [item.subject for item in arrivals],

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from fhir_adapter.connectors.arrivals import Arrival, Landing
-from fhir_adapter.connectors.reports import PullReport, Tally
+from fhir_adapter.connectors.reports import Progress, PullReport, Tally
 from fhir_adapter.errors import SourceIncomplete
 from fhir_adapter.site import Site
 
-__all__ = ["Progress", "land_file"]
+__all__ = ["land_file"]
 
 _BATCH = 1000
 _BATCH_BYTES = 8 * 1024 * 1024
-
-#: Called with the type of a batch's last resource and the number that landed so far.
-Progress = Callable[[str, int], None]
 
 
 def land_file(

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Landing
 from fhir_adapter.connectors.client import issue_codes
-from fhir_adapter.connectors.files.batches import Progress, land_file
+from fhir_adapter.connectors.files.batches import land_file
 from fhir_adapter.connectors.files.file_sets import FileSet, error_files, read_file_set
-from fhir_adapter.connectors.files.listing import name_within, source_files, under_way
+from fhir_adapter.connectors.files.listing import name_within, source_files
 from fhir_adapter.connectors.files.reading import Reading, of_file
-from fhir_adapter.connectors.reports import Difference, PullReport, Tally
+from fhir_adapter.connectors.reports import Difference, Progress, PullReport, Tally
 from fhir_adapter.errors import SourceIncomplete, SourceNotFhir, SourceUnreachable
 from fhir_adapter.site import Site
 
@@ -52,16 +52,15 @@ class Folder:
         found = source_files(self._place)
         if not found.data and not found.manifests:
             raise SourceNotFhir("no .ndjson or .json file lies here", where=str(self._place))
-        waiting = under_way(self._place)
-        if waiting:
+        if found.under_way:
             self._report.find(
                 "files-under-way",
-                f"{waiting} files were still being written and were left for the next pull",
+                f"{found.under_way} files were still being written and were left for the next pull",
             )
-        if found.others > waiting:
+        if found.others:
             self._report.find(
                 "files-left-out",
-                f"{found.others - waiting} files of another kind lie in the folder and were not read",
+                f"{found.others} files of another kind lie in the folder and were not read",
             )
         sets = [read_file_set(path, name_within(path, self._place), found.data) for path in found.manifests]
         # Before anything lands: a set that is still being filled waits for the pull that finds it whole.

@@ -10,7 +10,7 @@ from fhir_adapter.connectors.files.file_sets import is_manifest
 from fhir_adapter.connectors.files.unpacking import PACKED
 from fhir_adapter.errors import SourceUnreachable
 
-__all__ = ["NDJSON", "SourceFiles", "ending", "name_within", "source_files", "under_way"]
+__all__ = ["NDJSON", "SourceFiles", "ending", "name_within", "source_files"]
 
 #: Endings of files with a resource in each line.
 NDJSON = (".ndjson", ".jsonl")
@@ -33,11 +33,13 @@ class SourceFiles(NamedTuple):
     Attributes:
         data: what holds resources.
         manifests: which say what should be there; a source that is one file has none.
+        under_way: how many files are still being written, by their names.
         others: how many other files lie among them.
     """
 
     data: list[Path]
     manifests: list[Path]
+    under_way: int
     others: int
 
 
@@ -50,36 +52,27 @@ def source_files(place: Path) -> SourceFiles:
         SourceUnreachable: there is no such folder or file.
     """
     if place.is_file():
-        return SourceFiles([place], [], 0) if ending(place) else SourceFiles([], [], 1)
+        return SourceFiles([place], [], 0, 0) if ending(place) else SourceFiles([], [], 0, 1)
     if not place.is_dir():
         raise SourceUnreachable("there is no such folder or file", where=str(place))
     root = place.resolve()
     data: list[Path] = []
     manifests: list[Path] = []
-    others = 0
+    waiting = others = 0
     for path in sorted(place.rglob("*"), key=lambda item: item.relative_to(place).parts):
         relative = path.relative_to(place)
         if any(part.startswith(".") for part in relative.parts) or not path.is_file():
             continue
         if ending(path) and path.resolve().is_relative_to(root):
             (manifests if is_manifest(path) else data).append(path)
+        elif path.suffix.lower() in _UNDER_WAY:
+            waiting += 1
         else:
             others += 1
-    return SourceFiles(data, manifests, others)
+    return SourceFiles(data, manifests, waiting, others)
 
 
 def name_within(path: Path, place: Path) -> str:
     """A file's name within the source, for messages and marks; a name need not be UTF-8."""
     inner = path.name if place.is_file() else path.relative_to(place).as_posix()
     return os.fsencode(inner).decode("utf-8", "replace")
-
-
-def under_way(place: Path) -> int:
-    """How many files of a folder are still being written, by their names."""
-    if not place.is_dir():
-        return 0
-    return sum(
-        path.suffix.lower() in _UNDER_WAY and path.is_file()
-        for path in place.rglob("*")
-        if not any(part.startswith(".") for part in path.relative_to(place).parts)
-    )

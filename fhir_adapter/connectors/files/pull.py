@@ -17,14 +17,11 @@ The path `-` is standard input (`fhir_adapter.connectors.files.standard_input`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from fhir_adapter.connectors.arrivals import Landing
-from fhir_adapter.connectors.files.batches import Progress
 from fhir_adapter.connectors.files.folder import Folder
 from fhir_adapter.connectors.files.reading import Reading
 from fhir_adapter.connectors.files.standard_input import pull_input
-from fhir_adapter.connectors.reports import PullReport, Tally
+from fhir_adapter.connectors.reports import Keep, Progress, PullReport, Tally, ended
 from fhir_adapter.errors import SourceUnreachable
 from fhir_adapter.site import STANDARD_INPUT, Site
 
@@ -37,7 +34,7 @@ def pull_files(
     *,
     full: bool = False,
     progress: Progress | None = None,
-    keep: Callable[[PullReport], None] | None = None,
+    keep: Keep | None = None,
 ) -> PullReport:
     """Lands what a folder or file holds, and compares it with the manifests that lie beside the files.
 
@@ -65,19 +62,13 @@ def pull_files(
     report = PullReport("files", full=full, before=landing.sequence)
     tally = Tally()
     reading = Reading(site)
-    try:
-        if place == STANDARD_INPUT:
-            pull_input(site, landing, report, tally, reading, progress)
-        else:
-            Folder(site, place, landing, report, tally, reading).pull(progress)
-    except BaseException:
-        report.complete = False
-        raise
-    finally:
-        tally.into(report)
-        reading.searchsets.into(report)
-        report.after = landing.sequence
-        if not report.complete and keep is not None:
-            keep(report)
+    with ended(report, tally, landing, keep):
+        try:
+            if place == STANDARD_INPUT:
+                pull_input(site, landing, report, tally, reading, progress)
+            else:
+                Folder(site, place, landing, report, tally, reading).pull(progress)
+        finally:
+            reading.searchsets.into(report)
     report.subjects = len(landing.known("Patient"))
     return report

@@ -16,10 +16,10 @@ from typing import BinaryIO, cast
 import msgspec
 
 from fhir_adapter.connectors.arrivals import Checkpoint, Landing
-from fhir_adapter.connectors.files.batches import Progress, land_file
+from fhir_adapter.connectors.files.batches import land_file
 from fhir_adapter.connectors.files.reading import Reading, arrivals_of
 from fhir_adapter.connectors.files.unpacking import BLOCK, unpacked, whole
-from fhir_adapter.connectors.reports import PullReport, Tally
+from fhir_adapter.connectors.reports import Progress, PullReport, Tally
 from fhir_adapter.errors import SourceIncomplete, SourceNotFhir, UsageError
 from fhir_adapter.rundir import private_dir
 from fhir_adapter.site import Site

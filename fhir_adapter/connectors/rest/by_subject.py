@@ -395,10 +395,8 @@ class BySubject:
             # What this search has brought is not lost; what came by an earlier attempt at it may be.
             again = job.again or job.exported is not None or done.searched.restarts
             until = None if again else self._pulling.report.before
-            lost = self._pulling.landing.known(
-                type_, job.subjects, besides=done.searched.matched, until=until
-            )
-            self._pulling.settle_lost(type_, lost, job.subjects)
+            known = self._pulling.landing.known(type_, job.subjects, until=until)
+            self._pulling.settle_lost(type_, known - done.searched.matched, job.subjects)
         self._pulling.report.missing[type_] -= len(job.subjects)
         if self._pulling.report.missing[type_] <= 0:
             del self._pulling.report.missing[type_]

@@ -11,19 +11,17 @@ longer finds is read by its id, and is deleted only if the server says that it i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from fhir_adapter.connectors.arrivals import Landing, gone
 from fhir_adapter.connectors.auth.scopes import Access
 from fhir_adapter.connectors.client import Client
 from fhir_adapter.connectors.plan import PullPlan, read_types
-from fhir_adapter.connectors.reports import PullReport
+from fhir_adapter.connectors.reports import Keep, Progress, PullReport, ended
 from fhir_adapter.connectors.rest.by_reference import ByReference
 from fhir_adapter.connectors.rest.by_subject import BySubject
 from fhir_adapter.connectors.rest.candidates import Candidates
 from fhir_adapter.connectors.rest.capability import read_capability
 from fhir_adapter.connectors.rest.merges import merged_with
-from fhir_adapter.connectors.rest.pulling import Progress, Pulling
+from fhir_adapter.connectors.rest.pulling import Pulling
 from fhir_adapter.site import Site
 
 __all__ = ["pull_rest"]
@@ -81,7 +79,7 @@ def pull_rest(
     *,
     full: bool = False,
     progress: Progress | None = None,
-    keep: Callable[[PullReport], None] | None = None,
+    keep: Keep | None = None,
 ) -> PullReport:
     """Pulls from a FHIR server.
 
@@ -106,15 +104,9 @@ def pull_rest(
     with Client(site, Access(read=read_types(plan))) as client:
         pulling = Pulling(site, plan, landing, client, full=full, progress=progress)
         report = pulling.report
-        try:
-            _everything(pulling)
-        except BaseException:
-            report.complete = False
-            raise
-        finally:
-            pulling.tally.into(report)
-            report.requests = client.requests
-            report.after = landing.sequence
-            if not report.complete and keep is not None:
-                keep(report)
+        with ended(report, pulling.tally, landing, keep):
+            try:
+                _everything(pulling)
+            finally:
+                report.requests = client.requests
     return report

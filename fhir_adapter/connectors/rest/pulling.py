@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Landing, arrival, gone
 from fhir_adapter.connectors.client import URL_LENGTH, Client, search_url
 from fhir_adapter.connectors.plan import SUBJECT_PARAMETER, PullPlan
-from fhir_adapter.connectors.reports import Difference, PullReport, Tally
+from fhir_adapter.connectors.reports import Difference, Progress, PullReport, Tally
 from fhir_adapter.connectors.rest.searches import Page, Search, Searched, count, pages, takes_post
 from fhir_adapter.errors import SourceIncomplete
 from fhir_adapter.site import Site
 
-__all__ = ["Progress", "Pulling", "chunks"]
-
-Progress = Callable[[str, int], None]
+__all__ = ["Pulling", "chunks"]
 
 
 def chunks(items: Iterable[str], size: int) -> Iterator[tuple[str, ...]]:

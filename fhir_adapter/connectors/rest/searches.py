@@ -121,34 +121,27 @@ def _items(
     bundle: Bundle, search: Search, client: Client, so_far: Searched, seen: set[str]
 ) -> tuple[list[Arrival], list[str]]:
     """The arrivals of a page that have not come before, and notes of the server's."""
-    entries = [entry for entry in bundle.entry or () if entry is not None]
-    nothing = len(bundle.entry or ()) - len(entries)
-    bodies = [bytes(entry.resource) or b"null" for entry in entries] + [b"null"] * nothing
+    entries = bundle.entry or []
+    bodies = [bytes(entry.resource) or b"null" if entry is not None else b"null" for entry in entries]
     items = arrivals(bodies, type_=search.type, origin=search.origin, base=client.base)
+    beside = {
+        number
+        for number, entry in enumerate(entries)
+        if entry is not None and entry.search is not None and entry.search.mode in _BESIDE
+    }
+    fresh: list[Arrival] = []
     notes: list[str] = []
-    if {item.type for item in items} <= {search.type} and all(
-        entry.search is None or entry.search.mode not in _BESIDE for entry in entries
-    ):
-        so_far.matched.update([item.id for item in items])  # as most pages are
-    else:
-        beside = {
-            number
-            for number, entry in enumerate(entries)
-            if entry.search is not None and entry.search.mode in _BESIDE
-        }
-        so_far.matched.update(
-            item.id
-            for number, item in enumerate(items)
-            if item.type in {search.type, ""} and number not in beside
-        )
-        if search.type != "OperationOutcome":
-            outcomes = [number for number, item in enumerate(items) if item.type == "OperationOutcome"]
-            notes = [issue_codes(bodies[number]) or "unspecified" for number in outcomes]
-            items = [item for item in items if item.type != "OperationOutcome"]
-    names = [f"{item.type}/{item.id}/{item.version or item.sha256.hex()}" for item in items]
-    fresh = {name: item for name, item in zip(names, items, strict=True) if name not in seen}
-    seen.update(fresh)
-    return list(fresh.values()), notes
+    for number, item in enumerate(items):
+        if item.type == "OperationOutcome" and search.type != item.type:
+            notes.append(issue_codes(bodies[number]) or "unspecified")
+            continue
+        if number not in beside and item.type in {search.type, ""}:
+            so_far.matched.add(item.id)
+        name = f"{item.type}/{item.id}/{item.version or item.sha256.hex()}"
+        if name not in seen:
+            seen.add(name)
+            fresh.append(item)
+    return fresh, notes
 
 
 def _page(client: Client, type_: str, sent: list[tuple[str, str]], url: str | None) -> Answer:
