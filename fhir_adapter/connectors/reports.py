@@ -29,12 +29,11 @@ class Tally:
 
     def add(self, items: Iterable[Arrival]) -> None:
         """Counts arrivals; news of a deletion is none."""
-        ids: dict[tuple[str, State], list[str]] = {}
-        for item in items:
-            ids.setdefault((item.type, item.state), []).append(item.id)
-        for (type_, state), found in ids.items():
+        arrived = list(items)
+        for type_, state in {(item.type, item.state) for item in arrived}:
             if state != "deleted":
-                self._ids.setdefault((type_, state), array("q")).extend(map(hash, found))
+                ids = [item.id for item in arrived if item.type == type_ and item.state == state]
+                self._ids.setdefault((type_, state), array("q")).extend(map(hash, ids))
 
     def distinct(self, *states: State) -> dict[str, int]:
         """Number of distinct ids by type, of arrivals in these states."""

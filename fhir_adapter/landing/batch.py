@@ -132,29 +132,18 @@ class Batch:
         # Lists of texts and numbers: tuples by the thousand would set off Python's garbage collector.
         if len({f"{item.type}/{item.id}" for item in arrivals}) < len(arrivals):
             return False
-        bodies = [item.body for item in arrivals]
-        lengths = [len(body) for body in bodies]
-        ends = list(itertools.accumulate((length + 1 for length in lengths), initial=self._position))
-        number = len(arrivals)
-        rows = zip(
-            range(self._sequence + 1, self._sequence + number + 1),
-            [item.type for item in arrivals],
-            [item.id for item in arrivals],
-            [item.version for item in arrivals],
-            [item.last_updated for item in arrivals],
-            [item.subject for item in arrivals],
-            [bytearray(item.sha256) for item in arrivals],
-            itertools.repeat(self._segment, number),
-            ends[:-1],
-            lengths,
-            [item.origin for item in arrivals],
-            strict=True,
-        )
-        self._new = list(itertools.chain.from_iterable(rows))
-        self._lines = bodies
-        self._sequence += number
-        self._position = ends[-1]
-        self.outcome.new = number
+        row = self._new.extend
+        sequence, position = self._sequence, self._position
+        for sequence, item in enumerate(arrivals, start=sequence + 1):  # noqa: B020 - goes on
+            length = len(item.body)
+            row((
+                sequence, item.type, item.id, item.version, item.last_updated, item.subject,
+                bytearray(item.sha256), self._segment, position, length, item.origin,
+            ))  # fmt: skip
+            position += length + 1
+        self._lines = [item.body for item in arrivals]
+        self._sequence, self._position = sequence, position
+        self.outcome.new = len(arrivals)
         return True
 
     def _current(self, arrivals: list[Arrival]) -> dict[tuple[str, str], _Row]:

@@ -129,19 +129,33 @@ def _items(
         for number, entry in enumerate(entries)
         if entry is not None and entry.search is not None and entry.search.mode in _BESIDE
     }
+    kept, notes = items, list[str]()
+    if beside or not {item.type for item in items} <= {search.type}:
+        kept = []
+        for number, item in enumerate(items):
+            if item.type == "OperationOutcome" and search.type != item.type:
+                notes.append(issue_codes(bodies[number]) or "unspecified")
+                continue
+            if number not in beside and item.type in {search.type, ""}:
+                so_far.matched.add(item.id)
+            kept.append(item)
+    else:  # nearly every page, and in less time
+        so_far.matched.update([item.id for item in items])
+    return _unseen(kept, seen), notes
+
+
+def _unseen(items: list[Arrival], seen: set[str]) -> list[Arrival]:
+    """Those whose version has not come before, each once, and noted from now on."""
+    names = [f"{item.type}/{item.id}/{item.version or item.sha256.hex()}" for item in items]
+    if len(set(names)) == len(names) and seen.isdisjoint(names):
+        seen.update(names)
+        return items
     fresh: list[Arrival] = []
-    notes: list[str] = []
-    for number, item in enumerate(items):
-        if item.type == "OperationOutcome" and search.type != item.type:
-            notes.append(issue_codes(bodies[number]) or "unspecified")
-            continue
-        if number not in beside and item.type in {search.type, ""}:
-            so_far.matched.add(item.id)
-        name = f"{item.type}/{item.id}/{item.version or item.sha256.hex()}"
+    for name, item in zip(names, items, strict=True):
         if name not in seen:
             seen.add(name)
             fresh.append(item)
-    return fresh, notes
+    return fresh
 
 
 def _page(client: Client, type_: str, sent: list[tuple[str, str]], url: str | None) -> Answer:
