@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from fhir_adapter.arrivals import Arrival, subject_key
 from fhir_adapter.check.census import Seen
 from fhir_adapter.check.filters import Wanted
 from fhir_adapter.check.report import Blocked, Need, QueryCount, State
-from fhir_adapter.connectors.arrivals import Arrival, subject_key
 from fhir_adapter.connectors.bundles import read_bundle
 from fhir_adapter.connectors.client import Client, search_url
 from fhir_adapter.connectors.plan import CandidateSearch, PullPlan, SubjectQuery

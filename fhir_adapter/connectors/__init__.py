@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from fhir_adapter.connectors.arrivals import Checkpoint, Landing
+from fhir_adapter.arrivals import Checkpoint, Landing
 from fhir_adapter.connectors.files.pull import pull_files
-from fhir_adapter.connectors.own import OWN_TAG, OWN_TAG_CODE, OWN_TAG_SYSTEM
 from fhir_adapter.connectors.plan import PullPlan, plan_from_study
 from fhir_adapter.connectors.reports import Difference, Keep, Progress, PullFinding, PullReport
 from fhir_adapter.connectors.rest.pull import pull_rest
 from fhir_adapter.errors import SiteFileError
+from fhir_adapter.own import OWN_TAG, OWN_TAG_CODE, OWN_TAG_SYSTEM
 from fhir_adapter.site import Site
 
 __all__ = [

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Landing, arrival
+from fhir_adapter.arrivals import Arrival, Checkpoint, Landing, arrival
 from fhir_adapter.connectors.bundles import explode
 from fhir_adapter.connectors.client import Client, ExpiredFileError, issue_codes
 from fhir_adapter.connectors.http.transport import Answer, BrokenOffError, seconds_to_wait

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from fhir_adapter.connectors.arrivals import Arrival, arrival, gone, unreadable
+from fhir_adapter.arrivals import Arrival, arrival, gone, unreadable
 
 __all__ = [
     "Bundle",

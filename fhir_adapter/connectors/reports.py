@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from fhir_adapter.connectors.arrivals import Arrival, Landing, Outcome, State
+from fhir_adapter.arrivals import Arrival, Landing, Outcome, State
 
 __all__ = ["Difference", "Keep", "Progress", "PullFinding", "PullReport", "Tally", "ended"]
 

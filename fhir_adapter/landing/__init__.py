@@ -26,7 +26,7 @@ from typing import Any, Self
 import filelock
 import msgspec
 
-from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Outcome, gone
+from fhir_adapter.arrivals import Arrival, Checkpoint, Outcome, gone
 from fhir_adapter.errors import LandingError
 from fhir_adapter.landing import checkpoints, removal, segments
 from fhir_adapter.landing import purge as purging

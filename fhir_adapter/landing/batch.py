@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from fhir_adapter.connectors.arrivals import Arrival, Outcome
+from fhir_adapter.arrivals import Arrival, Outcome
 from fhir_adapter.landing.index import DELETED, OWN_OUTPUT, RESOURCE, UNREADABLE
 
 __all__ = ["Batch"]

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
-from fhir_adapter.connectors.arrivals import Checkpoint
+from fhir_adapter.arrivals import Checkpoint
 from fhir_adapter.errors import LandingError
 
 __all__ = ["get", "put"]

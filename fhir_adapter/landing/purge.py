@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from fhir_adapter.connectors.arrivals import references, subject_key
+from fhir_adapter.arrivals import references, subject_key
 from fhir_adapter.errors import LandingError
 from fhir_adapter.landing import journal, removal
 from fhir_adapter.landing.index import DELETED, UNREADABLE

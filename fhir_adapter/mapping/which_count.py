@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from fhir_adapter.connectors.own import OWN_TAG_CODE, OWN_TAG_SYSTEM
 from fhir_adapter.mapping.references import Head
+from fhir_adapter.own import OWN_TAG_CODE, OWN_TAG_SYSTEM
 
 __all__ = ["NOT_DONE", "Verdict", "decode_head", "own_output", "verdict"]
 

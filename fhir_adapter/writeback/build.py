@@ -21,7 +21,7 @@ from fhir.resources.R4B import get_fhir_model_class
 
 from fhir_adapter import __version__
 from fhir_adapter.analysis.descriptive import round_half_away
-from fhir_adapter.connectors.own import OWN_TAG_CODE, OWN_TAG_SYSTEM
+from fhir_adapter.own import OWN_TAG_CODE, OWN_TAG_SYSTEM
 from fhir_adapter.results import Results
 from fhir_adapter.study import Study
 

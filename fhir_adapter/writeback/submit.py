@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from fhir_adapter.connectors.own import OWN_TAG_CODE, OWN_TAG_SYSTEM
 from fhir_adapter.errors import WriteBackConflict, WriteBackRefused
+from fhir_adapter.own import OWN_TAG_CODE, OWN_TAG_SYSTEM
 from fhir_adapter.writeback.compare import differences
 
 __all__ = ["Answer", "Client", "WriteBack", "plan", "retract", "submit"]

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, arrival, gone
+from fhir_adapter.arrivals import Arrival, Checkpoint, arrival, gone
 from fhir_adapter.errors import LandingError, RunLocked
 from fhir_adapter.landing import Landing
 
@@ -304,7 +304,7 @@ def test_killed_between_segment_and_index(tmp_path: Path) -> None:
     """A process killed after the bytes are on disk and before the index knows them loses that batch alone."""
     script = f"""
 import os, pathlib, signal
-from fhir_adapter.connectors.arrivals import Checkpoint, arrival
+from fhir_adapter.arrivals import Checkpoint, arrival
 from fhir_adapter.landing import Landing, segments
 
 write = segments.SegmentWriter.write

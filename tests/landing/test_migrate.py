@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fhir_adapter.connectors.arrivals import arrival
+from fhir_adapter.arrivals import arrival
 from fhir_adapter.errors import LandingError
 from fhir_adapter.landing import Landing
 from fhir_adapter.landing.migrate import SCHEMA_VERSION

@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, arrival, gone, unreadable
+from fhir_adapter.arrivals import Arrival, Checkpoint, arrival, gone, unreadable
 from fhir_adapter.landing import Landing
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from fhir_adapter.arrivals import Checkpoint, arrival
 from fhir_adapter.cli import app
 from fhir_adapter.connectors import plan_from_study, pull
-from fhir_adapter.connectors.arrivals import Checkpoint, arrival
 from fhir_adapter.errors import LandingError, RunLocked, SourceIncomplete
 from fhir_adapter.landing import Landing
 from fhir_adapter.landing.migrate import SCHEMA_VERSION

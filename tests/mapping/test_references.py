@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from mapping_support import Raw, landed, mapped, rows, six, six_study
 
-from fhir_adapter.connectors.arrivals import subject_key
+from fhir_adapter.arrivals import subject_key
 from fhir_adapter.datasets import conform
 from fhir_adapter.engines.partition import DOMAINS, SHARED_TYPES, Plan, map_partition, split, view_names
 from fhir_adapter.mapping.candidates import candidate_subjects, study_keys

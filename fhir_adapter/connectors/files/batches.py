@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fhir_adapter.connectors.arrivals import Arrival, Landing
+from fhir_adapter.arrivals import Arrival, Landing
 from fhir_adapter.connectors.reports import Progress, PullReport, Tally
 from fhir_adapter.errors import SourceIncomplete
 from fhir_adapter.site import Site

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Landing
+from fhir_adapter.arrivals import Arrival, Checkpoint, Landing
 from fhir_adapter.connectors.client import issue_codes
 from fhir_adapter.connectors.files.batches import land_file
 from fhir_adapter.connectors.files.file_sets import FileSet, error_files, read_file_set

@@ -17,7 +17,7 @@ The path `-` is standard input (`fhir_adapter.connectors.files.standard_input`).
 
 from __future__ import annotations
 
-from fhir_adapter.connectors.arrivals import Landing
+from fhir_adapter.arrivals import Landing
 from fhir_adapter.connectors.files.folder import Folder
 from fhir_adapter.connectors.files.reading import Reading
 from fhir_adapter.connectors.files.standard_input import pull_input

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from fhir_adapter.arrivals import Arrival, unreadable
 from fhir_adapter.connectors import bundles
-from fhir_adapter.connectors.arrivals import Arrival, unreadable
 from fhir_adapter.connectors.files.file_sets import error_files, read_file_set
 from fhir_adapter.connectors.files.listing import NDJSON, ending, name_within, source_files
 from fhir_adapter.connectors.files.searchsets import Searchsets

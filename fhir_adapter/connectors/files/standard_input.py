@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 
 import msgspec
 
-from fhir_adapter.connectors.arrivals import Checkpoint, Landing
+from fhir_adapter.arrivals import Checkpoint, Landing
 from fhir_adapter.connectors.files.batches import land_file
 from fhir_adapter.connectors.files.reading import Reading, arrivals_of
 from fhir_adapter.connectors.files.unpacking import BLOCK, unpacked, whole

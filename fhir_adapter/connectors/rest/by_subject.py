@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from fhir_adapter.connectors.arrivals import Arrival, Checkpoint
+from fhir_adapter.arrivals import Arrival, Checkpoint
 from fhir_adapter.connectors.bulk import Export, RefusedError, kick_off_url
 from fhir_adapter.connectors.plan import SubjectQuery, query_hash
 from fhir_adapter.connectors.rest.capability import Capability

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from fhir_adapter.connectors.arrivals import Arrival, subject_key
+from fhir_adapter.arrivals import Arrival, subject_key
 from fhir_adapter.connectors.plan import CandidateSearch
 from fhir_adapter.connectors.rest.pulling import Pulling, chunks
 from fhir_adapter.connectors.rest.searches import Search

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from fhir_adapter.connectors.arrivals import subject_key
+from fhir_adapter.arrivals import subject_key
 
 __all__ = ["merged_with"]
 

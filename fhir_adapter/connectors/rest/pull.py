@@ -11,7 +11,7 @@ longer finds is read by its id, and is deleted only if the server says that it i
 
 from __future__ import annotations
 
-from fhir_adapter.connectors.arrivals import Landing, gone
+from fhir_adapter.arrivals import Landing, gone
 from fhir_adapter.connectors.auth.scopes import Access
 from fhir_adapter.connectors.client import Client
 from fhir_adapter.connectors.plan import PullPlan, read_types

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from fhir_adapter.connectors.arrivals import Arrival, Checkpoint, Landing, arrival, gone
+from fhir_adapter.arrivals import Arrival, Checkpoint, Landing, arrival, gone
 from fhir_adapter.connectors.client import URL_LENGTH, Client, search_url
 from fhir_adapter.connectors.plan import SUBJECT_PARAMETER, PullPlan
 from fhir_adapter.connectors.reports import Difference, Progress, PullReport, Tally

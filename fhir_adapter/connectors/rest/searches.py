@@ -10,7 +10,7 @@ from concurrent.futures import Future
 
 import msgspec
 
-from fhir_adapter.connectors.arrivals import Arrival, arrivals
+from fhir_adapter.arrivals import Arrival, arrivals
 from fhir_adapter.connectors.bundles import Bundle, read_bundle
 from fhir_adapter.connectors.client import URL_LENGTH, Answer, Client, ServerFault, issue_codes, search_url
 from fhir_adapter.connectors.http.transport import TimedOut, TooLong
