@@ -52,7 +52,7 @@ _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 _LINE_FEED, _CARRIAGE_RETURN, _BACKSLASH = 10, 13, 92
 
 
-class Arrival(msgspec.Struct, frozen=True, gc=False):
+class Arrival(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One resource on its way into the landing.
 
     Attributes:
@@ -63,7 +63,7 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
         subject: `Patient/<id>` of the patient it is about, or None for a shared resource.
         state: what it is.
         body: the bytes as they came, on one line; empty for own output and deletions.
-        sha256: of the bytes as they came, on one line.
+        sha256: of the bytes as they came, on one line; empty if the landing is to compute it of the body.
         origin: where it came from (file and line, or search), for the one who has to mend it.
         refs: `(type, id)` of what it refers to on the same server.
     """
@@ -111,8 +111,10 @@ class Landing(Protocol):
     def sequence(self) -> int:
         """Latest sequence number."""
 
-    def append(self, items: Iterable[Arrival], checkpoint: Iterable[Checkpoint] = ()) -> Outcome:
-        """Lands a batch and its checkpoints, all or nothing."""
+    def append(
+        self, items: Iterable[Arrival], checkpoint: Iterable[Checkpoint] = (), *, apart: bool = False
+    ) -> Outcome:
+        """Lands a batch and its checkpoints, all or nothing; by another process, if other threads go on meanwhile."""
 
     def checkpoint(self, key: str) -> dict[str, Any] | None:
         """Value of a checkpoint."""
@@ -359,8 +361,8 @@ def arrival(
 def arrivals(bodies: Sequence[bytes], *, type_: str, origin: str, base: str | None = None) -> list[Arrival]:
     """What `arrival` makes of each of a page's resources.
 
-    Most of a page are plain: of the type that was searched, on one line, of one patient. These are made here, in less
-    time; everything else is left to `arrival`.
+    Most of a page are plain: of the type that was searched, on one line, of one patient, with a version. These are
+    made here, in less time, their SHA-256 left to the landing; everything else is left to `arrival`.
 
     Args:
         bodies: the JSON of the resources as the source sent it.
@@ -398,9 +400,8 @@ def arrivals(bodies: Sequence[bytes], *, type_: str, origin: str, base: str | No
                 refs = _visit(visit.reference, base)
             else:
                 refs = references(body, base)
-            digest = _sha256(body).digest()
             found.append(
-                Arrival(type_, head.id, version, last_updated, key, "resource", body, digest, origin, refs)
+                Arrival(type_, head.id, version, last_updated, key, "resource", body, b"", origin, refs)
             )
     return found
 

@@ -117,7 +117,7 @@ class SourceIncomplete(SourceNotFhir):
 
 
 class LandingError(AdapterError):
-    """The landing on disk is damaged or of an unknown version."""
+    """The landing on disk is damaged, of an unknown version, or cannot be written."""
 
     code = "landing"
     exit_status = 22

@@ -180,6 +180,16 @@ def chromium(request: pytest.FixtureRequest) -> str:
     return path
 
 
+@pytest.fixture
+def apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writing process is waited for and used for batches of any size, not for large ones once it is there."""
+    from fhir_adapter.landing.process import WritingProcess
+
+    ready = WritingProcess.ready
+    monkeypatch.setattr("fhir_adapter.landing.MANY", 1)
+    monkeypatch.setattr(WritingProcess, "ready", lambda process: ready(process, 60))
+
+
 def _sibling(name: str) -> Any:
     """A module beside this file; the tests are no package."""
     specification = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))

@@ -2,6 +2,7 @@
 
     state/<site>/
       landing.lock            held by the one run that may write
+      writer.lock             held by the process that writes for it, where much comes at once
       index.sqlite            type, id, version, sequence, place, subject, state, hash; checkpoints; references
       segments/000001.ndjson  resources, one per line, append-only
       barred.json             keyed hashes of the subjects who may not land again
@@ -18,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,10 +31,11 @@ from fhir_adapter.errors import LandingError
 from fhir_adapter.landing import checkpoints, removal, segments
 from fhir_adapter.landing import purge as purging
 from fhir_adapter.landing.bars import BarList
-from fhir_adapter.landing.batch import Batch
-from fhir_adapter.landing.index import REMEDY, connect, identity, last_sequence
+from fhir_adapter.landing.index import REMEDY, connect, identity, last_sequence, segment_lengths
 from fhir_adapter.landing.lock import landing_lock
+from fhir_adapter.landing.process import MANY, EndedError, WritingProcess
 from fhir_adapter.landing.purge import Purged
+from fhir_adapter.landing.writing import UnwritableError, write
 from fhir_adapter.rundir import private_dir
 
 __all__ = ["Landed", "Landing", "LeftOut", "Purged"]
@@ -106,6 +107,7 @@ class Landing:
         self._writer = writer
         #: The last number that was given, once it is known; nobody else gives one while the lock is held.
         self._sequence: int | None = None
+        self._process: WritingProcess | None = None
 
     @classmethod
     def open(
@@ -131,18 +133,14 @@ class Landing:
         try:
             connection = connect(folder / "index.sqlite", read_only=read_only)
             try:
-                lengths = dict(
-                    connection.execute("SELECT number, length FROM segment ORDER BY number").fetchall()
-                )
                 place = folder / "segments"
                 writer = None
                 if not read_only:
                     private_dir(place)
-                segments.settle(place, lengths, cut=not read_only)
+                segments.settle(place, segment_lengths(connection), cut=not read_only)
                 if not read_only:
                     removal.finish(connection, place)  # a purge that was killed
-                    last = max(lengths, default=1)
-                    writer = segments.SegmentWriter(place, last, lengths.get(last, 0), segment_bytes)
+                    writer = _writer(place, connection, segment_bytes)
             except BaseException:
                 connection.close()
                 raise
@@ -160,6 +158,7 @@ class Landing:
 
     def close(self) -> None:
         """Closes files and gives the lock back."""
+        self._end_process()
         if self._writer is not None:
             self._writer.close()
         self._connection.close()
@@ -176,7 +175,13 @@ class Landing:
 
     # Writing
 
-    def append(self, items: Iterable[Arrival], checkpoint: Checkpoint | Iterable[Checkpoint] = ()) -> Outcome:
+    def append(
+        self,
+        items: Iterable[Arrival],
+        checkpoint: Checkpoint | Iterable[Checkpoint] = (),
+        *,
+        apart: bool = False,
+    ) -> Outcome:
         """Lands a batch and its checkpoints, all or nothing.
 
         Content that is current already (same type, id and SHA-256) appends nothing. An older version than the
@@ -185,29 +190,68 @@ class Landing:
         Args:
             items: the arrivals, in the order in which they came.
             checkpoint: checkpoints that become true with this batch.
+            apart: other threads have something to do meanwhile, so that a large batch may be written by another
+                process. It is waited for all the same.
 
         Returns:
             What became of the arrivals.
 
         Raises:
-            LandingError: the landing was opened read only.
+            LandingError: the landing was opened read only, or cannot be written.
         """
+        writer = self._writer
+        if writer is None:
+            raise LandingError("this landing was opened for reading only", where=self.folder.name)
         marks = [checkpoint] if isinstance(checkpoint, Checkpoint) else list(checkpoint)
-        with self._transaction() as writer:
-            sequence = self._sequence if self._sequence is not None else last_sequence(self._connection)
-            batch = Batch(self._connection, writer.number, writer.length, sequence)
-            batch.land(items)
-            data = batch.data
-            if data:
-                writer.write(data)
-                self._connection.execute(
-                    "INSERT INTO segment (number, length) VALUES (?, ?) "
-                    "ON CONFLICT (number) DO UPDATE SET length = excluded.length",
-                    (writer.number, writer.length),
-                )
-            checkpoints.put(self._connection, marks)
-        self._sequence = batch.sequence
-        return batch.outcome
+        arrived = list(items)
+        sequence = self._sequence if self._sequence is not None else last_sequence(self._connection)
+        process = self._apart() if apart and len(arrived) >= MANY else None
+        try:
+            if process is None:
+                outcome, self._sequence = write(self._connection, writer, sequence, arrived, marks)
+            else:
+                outcome, self._sequence = process.write(writer, sequence, arrived, marks)
+        except UnwritableError as error:
+            raise LandingError(
+                f"the landing cannot be written ({error})",
+                where=self.folder.name,
+                remedy="What landed before is whole; mend the disk and pull again.",
+            ) from error
+        except BaseException as error:
+            if process is not None:
+                self._leave(process)
+            if isinstance(error, EndedError):
+                raise LandingError(
+                    "the process that writes the landing has ended",
+                    where=self.folder.name,
+                    remedy="What landed is whole; pull again. Was it killed for want of memory?",
+                ) from error
+            raise
+        return outcome
+
+    def _apart(self) -> WritingProcess | None:
+        """The process that writes for this one, once it is ready."""
+        if self._process is None:
+            try:
+                self._process = WritingProcess(self.folder)
+            except OSError:  # the system allows no more processes: it goes on alone
+                return None
+        return self._process if self._process.ready() else None
+
+    def _end_process(self) -> None:
+        if self._process is not None:
+            self._process.close()
+            self._process = None
+
+    def _leave(self, process: WritingProcess) -> None:
+        """Goes on without the process, from where the landing ends by the index: its last batch is there or not."""
+        process.kill()
+        self._process = self._sequence = None
+        if self._writer is not None:
+            self._writer.close()
+            place = self.folder / "segments"
+            segments.settle(place, segment_lengths(self._connection), cut=True)
+            self._writer = _writer(place, self._connection, self._writer.limit)
 
     def mark_deleted(self, type_: str, id_: str) -> bool:
         """Records that a resource was deleted at the source; True if it was current until now."""
@@ -272,36 +316,13 @@ class Landing:
             raise LandingError("this landing was opened for reading only", where=self.folder.name)
         persons, _ = self.keys_of(subjects)
         place = self.folder / "segments"
+        self._end_process()
         self._writer.close()
         source = self.checkpoint("source") or {}
         try:
             return purging.purge(self._connection, place, persons, base=source.get("url") or None)
         finally:
-            rows = self._connection.execute("SELECT number, length FROM segment ORDER BY number").fetchall()
-            number, length = rows[-1] if rows else (1, 0)
-            self._writer = segments.SegmentWriter(place, number, length, self._writer.limit)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[segments.SegmentWriter]:
-        if self._writer is None:
-            raise LandingError("this landing was opened for reading only", where=self.folder.name)
-        self._writer.roll()
-        before = self._writer.length
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield self._writer
-            self._connection.execute("COMMIT")
-        except BaseException as error:
-            if self._connection.in_transaction:  # SQLite itself rolls back when the disk is full
-                self._connection.execute("ROLLBACK")
-            self._writer.rewind(before)
-            if isinstance(error, OSError | sqlite3.OperationalError):
-                raise LandingError(
-                    f"the landing cannot be written ({error})",
-                    where=self.folder.name,
-                    remedy="What landed before is whole; mend the disk and pull again.",
-                ) from error
-            raise
+            self._writer = _writer(place, self._connection, self._writer.limit)
 
     # Checkpoints and what is known
 
@@ -567,6 +588,13 @@ class Landing:
                 remedy=REMEDY,
             )
         return Landed(type_, id_, version, sequence, subject, body, last_updated, origin)
+
+
+def _writer(place: Path, connection: sqlite3.Connection, limit: int) -> segments.SegmentWriter:
+    """A writer that goes on where the landing ends by the index."""
+    lengths = segment_lengths(connection)
+    last = max(lengths, default=1)
+    return segments.SegmentWriter(place, last, lengths.get(last, 0), limit)
 
 
 # Every version that landed with what it is at :at; tombstones are no resources and are not counted.

@@ -7,6 +7,7 @@ import itertools
 import sqlite3
 from collections.abc import Iterable
 from functools import cache
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -138,7 +139,7 @@ class Batch:
             length = len(item.body)
             row((
                 sequence, item.type, item.id, item.version, item.last_updated, item.subject,
-                bytearray(item.sha256), self._segment, position, length, item.origin,
+                bytearray(item.sha256 or sha256(item.body).digest()), self._segment, position, length, item.origin,
             ))  # fmt: skip
             position += length + 1
         self._lines = [item.body for item in arrivals]
@@ -162,6 +163,8 @@ class Batch:
         return found
 
     def _add(self, item: Arrival, current: dict[tuple[str, str], _Row]) -> None:
+        if item.body and not item.sha256:
+            item = msgspec.structs.replace(item, sha256=sha256(item.body).digest())
         key = (item.type, item.id)
         now = current.get(key)
         kind = _KIND[item.state]

@@ -24,6 +24,8 @@ __all__ = [
     "connect",
     "identity",
     "last_sequence",
+    "reopen",
+    "segment_lengths",
 ]
 
 #: What an operator does about a damaged landing.
@@ -51,24 +53,9 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
         )
     if not path.exists():
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, FILE_MODE))
-    mode = "ro" if read_only else "rw"
     try:
-        connection = sqlite3.connect(
-            f"file:{path.absolute()}?mode={mode}".replace("#", "%23"),
-            uri=True,
-            isolation_level=None,
-            timeout=30,
-        )
-        connection.execute("PRAGMA busy_timeout = 30000")
+        connection = _open(path, read_only=read_only)
         if not read_only:
-            # Readers go on while a pull writes; FULL, because a checkpoint must not be newer than what it
-            # vouches for.
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            # Pages of the two indexes are written again and again while a pull goes on; 32 MB of them are copied
-            # from the journal to the file at once, and 16 MB kept in memory.
-            connection.execute("PRAGMA wal_autocheckpoint = 8000")
-            connection.execute("PRAGMA cache_size = -16000")
             if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 connection.close()
                 raise LandingError("the index is damaged", where=path.name, remedy=REMEDY)
@@ -91,6 +78,39 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
             else "Use the release that wrote it, or pull into a new state folder.",
         )
     return connection
+
+
+def reopen(path: Path) -> sqlite3.Connection:
+    """Another connection for writing, of the run that has checked the index and holds its lock.
+
+    Args:
+        path: the SQLite file.
+    """
+    return _open(path, read_only=False)
+
+
+def _open(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"file:{path.absolute()}?mode={'ro' if read_only else 'rw'}".replace("#", "%23"),
+        uri=True,
+        isolation_level=None,
+        timeout=30,
+    )
+    connection.execute("PRAGMA busy_timeout = 30000")
+    if not read_only:
+        # Readers go on while a pull writes; FULL, because a checkpoint must not be newer than what it vouches for.
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        # Pages of the two indexes are written again and again while a pull goes on; 32 MB of them are copied
+        # from the journal to the file at once, and 16 MB kept in memory.
+        connection.execute("PRAGMA wal_autocheckpoint = 8000")
+        connection.execute("PRAGMA cache_size = -16000")
+    return connection
+
+
+def segment_lengths(connection: sqlite3.Connection) -> dict[int, int]:
+    """Length in bytes of each segment, by its number, in their order."""
+    return dict(connection.execute("SELECT number, length FROM segment ORDER BY number").fetchall())
 
 
 def last_sequence(connection: sqlite3.Connection) -> int:

@@ -23,7 +23,7 @@ import msgspec
 from fhir_adapter.connectors.plan import SUBJECT_PARAMETER
 from fhir_adapter.errors import LandingError
 from fhir_adapter.landing import journal, removal
-from fhir_adapter.landing.index import UNREADABLE, connect
+from fhir_adapter.landing.index import UNREADABLE, connect, segment_lengths
 from fhir_adapter.landing.lock import landing_lock
 from fhir_adapter.landing.segments import SegmentReader, segment_path
 from fhir_adapter.rundir import private_dir, sync_dir
@@ -168,7 +168,7 @@ def _compared(connection: sqlite3.Connection, folder: Path) -> Iterator[tuple[in
 
 def _cut_segments(connection: sqlite3.Connection, folder: Path) -> list[int]:
     found = []
-    for number, length in connection.execute("SELECT number, length FROM segment ORDER BY number"):
+    for number, length in segment_lengths(connection).items():
         path = segment_path(folder, number)
         if not path.exists() or path.stat().st_size < length:
             found.append(number)

@@ -93,6 +93,12 @@ class SegmentWriter:
             self.number += 1
             self.length = 0
 
+    def move(self, number: int, length: int) -> None:
+        """Goes on where another writer left off."""
+        if number != self.number:
+            self.close()
+        self.number, self.length = number, length
+
     def write(self, data: bytes) -> None:
         """Appends whole lines and waits until they are on disk."""
         if self._descriptor is None:

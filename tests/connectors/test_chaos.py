@@ -203,9 +203,18 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pull(
-    tmp_path: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    fresh: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> Callable[..., tuple[int, str]]:
-    """`fhir-adapter pull` from a server into one landing: exit status and what the operator reads."""
+    """`fhir-adapter pull` from a server into one landing: exit status and what the operator reads.
+
+    With an odd seed the landing's process writes every batch, else the landing itself.
+    """
+    if request.node.callspec.params["seed"] % 2:
+        request.getfixturevalue("apart")
     run = tmp_path / "runs" / "six" / "1"
     shutil.copytree(fresh, run)
 

@@ -30,7 +30,13 @@ class Commands:
         self._owner = 0
 
     def run(
-        self, arguments: list[str], *, cwd: Path | None, timeout: float, given: bytes = b""
+        self,
+        arguments: list[str],
+        *,
+        cwd: Path | None,
+        timeout: float,
+        given: bytes = b"",
+        apart: bool = False,
     ) -> tuple[int, str, str]:
         """Runs one command.
 
@@ -39,6 +45,7 @@ class Commands:
             cwd: its working directory.
             timeout: seconds, after which it is killed.
             given: what stands on its standard input.
+            apart: the landing's writing process is waited for and used for every batch of a pull, however small.
 
         Returns:
             Exit status, standard output, standard error.
@@ -50,7 +57,7 @@ class Commands:
                 {
                     "arguments": arguments, "cwd": str(cwd or Path.cwd()), "in": str(Path(folder, "in")),
                     "out": str(out), "err": str(err),
-                    "env": dict(os.environ), "timeout": timeout,
+                    "env": dict(os.environ), "timeout": timeout, "apart": apart,
                 }
             )  # fmt: skip
             printed = (out.read_text("utf-8"), err.read_text("utf-8"))
@@ -95,6 +102,13 @@ def _command(request: dict[str, Any]) -> None:
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
     sys.argv = ["fhir-adapter", *request["arguments"]]
+    if request["apart"]:
+        from fhir_adapter import landing
+        from fhir_adapter.landing.process import WritingProcess
+
+        ready = WritingProcess.ready
+        vars(landing)["MANY"] = 1
+        WritingProcess.ready = lambda process, seconds=60: ready(process, seconds)  # type: ignore[method-assign]
 
 
 def _serve() -> None:

@@ -24,6 +24,7 @@ import pytest
 
 from fhir_adapter.connectors.plan import SUBJECT_PARAMETER, SubjectQuery, query_hash
 from fhir_adapter.landing import Landing
+from fhir_adapter.landing.lock import writer_lock
 from fhir_adapter.pipeline import Settings, new_run
 
 from .commands import Commands
@@ -209,6 +210,8 @@ class Puller:
 
     def __init__(self, server: Server, fresh: Path, folder: Path, **settings: Any) -> None:
         self.server = server
+        #: Whether every batch is written by the landing's process, which outlives a pull that is killed.
+        self.apart = False
         self.run = folder / "run"
         self.landing = folder / "state" / "stub"
         shutil.copytree(fresh, self.run)
@@ -222,9 +225,16 @@ class Puller:
     def pull(self) -> tuple[int, str]:
         """Exit status and what stands on stderr."""
         status, _, err = self.server.commands.run(
-            ["pull", str(self.run), "--quiet"], cwd=self.run, timeout=300
+            ["pull", str(self.run), "--quiet"], cwd=self.run, timeout=300, apart=self.apart
         )
+        if self.process_was_used():
+            with writer_lock(self.landing).acquire(timeout=60):
+                pass  # it has written what it had
         return status, err
+
+    def process_was_used(self) -> bool:
+        """Whether a process of the landing's own has written."""
+        return (self.landing / "writer.lock").exists()
 
     def content(self) -> dict[str, Any]:
         """Every current resource with its version and hash, the counts, and who has a checkpoint."""
@@ -310,12 +320,13 @@ def large(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Und
         yield Undisturbed(server, fresh, folder, subjects_per_query=10, page_size=200)
 
 
-def survives(whole: Undisturbed, fresh: Path, folder: Path, seed: int) -> None:
+def survives(whole: Undisturbed, fresh: Path, folder: Path, seed: int, *, apart: bool) -> None:
     """Kills a pull at the moment of a seed, and pulls again."""
     server = whole.server
     chance = random.Random(seed)
     part = (seed % 10 + chance.random()) / 10  # early, late, and all between
     puller = Puller(server, fresh, folder, **whole.settings)
+    puller.apart = apart
     server.forget()
     server.how = chance.choice(["before", "half", "after", "landed"])
     server.at, server.last = 1 + int(part * (whole.requests - 1)), whole.requests
@@ -325,23 +336,25 @@ def survives(whole: Undisturbed, fresh: Path, folder: Path, seed: int) -> None:
     assert marked < whole.queries
     server.forget()
     assert puller.pull() == (0, "")
+    assert puller.process_was_used() == apart
     assert puller.content() == whole.content
     assert asked_in_full(server) == whole.queries - marked, "what had come whole was asked for again"
     if seed % 10 >= 6:
         assert marked, "nothing had come whole: the moment was too early to show anything"
 
 
+@pytest.mark.parametrize("apart", [False, True], ids=["alone", "apart"])
 @pytest.mark.parametrize("seed", range(10))
-def test_a_killed_pull(small: Undisturbed, fresh: Path, tmp_path: Path, seed: int) -> None:
+def test_a_killed_pull(small: Undisturbed, fresh: Path, tmp_path: Path, seed: int, apart: bool) -> None:
     """The next pull lands the same resources, versions, hashes, counts and checkpoints, and asks for the rest alone."""
-    survives(small, fresh, tmp_path, seed)
+    survives(small, fresh, tmp_path, seed, apart=apart)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(10, 110))
 def test_a_killed_pull_soak(large: Undisturbed, fresh: Path, tmp_path: Path, seed: int) -> None:
-    """The same with a hundred other seeds and 20,000 resources."""
-    survives(large, fresh, tmp_path, seed)
+    """The same with a hundred other seeds and 20,000 resources; every second one with the process that writes."""
+    survives(large, fresh, tmp_path, seed, apart=seed % 2 == 1)
 
 
 @pytest.mark.parametrize("how", ["before", "half", "after"])

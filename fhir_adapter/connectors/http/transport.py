@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import email.utils
 import functools
+import io
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -353,12 +354,12 @@ class Transport:
     def _body(self, response: requests.Response, url: str, limit: int, watch: Watch) -> bytes:
         latest = time.monotonic() + _SLOWEST * self._site.retry.timeout_s
         where = safe_url(url)
-        data = bytearray()
+        data = io.BytesIO()  # its value is no copy, as that of a bytearray would be
         try:
             for part in _arriving(response, watch):
-                data += part
+                data.write(part)
                 self._bounds.came(len(part), where)
-                if len(data) > limit:
+                if data.tell() > limit:
                     ours = limit == self._site.max_page_bytes
                     raise TooLong(
                         f"the answer is longer than {'max_page_bytes' if ours else 'it may be'} ({limit})",
@@ -368,4 +369,4 @@ class Transport:
                     raise TimedOut("the answer takes too long", where=where)
         except requests.exceptions.ConnectionError as error:
             raise BrokenOffError from error
-        return bytes(data)
+        return data.getvalue()

@@ -284,7 +284,7 @@ class BySubject:
             if not isinstance(following[1], Page):
                 break
             page, following = following[1], None
-        self._pulling.land(together)
+        self._pulling.land(together, apart=True)
         return following
 
     def _put(self, event: _Event) -> None:

@@ -71,8 +71,15 @@ class Pulling:
         self._post_asked: bool | None = None
         self.candidates: set[str] | None = None
 
-    def land(self, items: list[Arrival], checkpoints: Iterable[Checkpoint] = ()) -> None:
+    def land(
+        self, items: list[Arrival], checkpoints: Iterable[Checkpoint] = (), *, apart: bool = False
+    ) -> None:
         """Lands arrivals with checkpoints that become true by them, counted; what is barred is left out.
+
+        Args:
+            items: the arrivals.
+            checkpoints: theirs.
+            apart: other threads read on meanwhile.
 
         Raises:
             SourceIncomplete: the source sends more than `max_resources`.
@@ -90,7 +97,7 @@ class Pulling:
                 where=self.client.base,
                 remedy="Raise it in the site file, if the source is that large.",
             )
-        self.report.outcome.add(self.landing.append(items, checkpoints))
+        self.report.outcome.add(self.landing.append(items, checkpoints, apart=apart))
         if items and self.progress is not None:
             self.progress(items[-1].type, self._number)
 
