@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import sys
-import traceback
 
 import typer
 
@@ -26,6 +25,7 @@ from fhir_adapter.cli.run import run
 from fhir_adapter.cli.stages import analyse, derive, map_, pull, report, write_back
 from fhir_adapter.cli.study import study_app
 from fhir_adapter.cli.view import view
+from fhir_adapter.defects import defect
 from fhir_adapter.errors import AdapterError
 
 __all__ = ["app", "main"]
@@ -74,12 +74,6 @@ app.add_typer(landing_app, name="landing")
 app.add_typer(study_app, name="study")
 
 
-def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "fhir_adapter" in frame.filename] or list(frames)
-    return " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(own[-4:]))
-
-
 def main() -> None:
     """Entry point of `fhir-adapter`."""
     # Rows and resources are no cycles: to look for those after every 700 objects takes a tenth of a run.
@@ -91,7 +85,7 @@ def main() -> None:
         sys.exit(error.exit_status)
     except Exception as error:  # noqa: BLE001 - the last line of defence; the text may quote data, so it is not shown
         print(  # noqa: T201 - where errors are said
-            f"fhir-adapter: defect: {type(error).__name__} at {_place(error)}. Please report it; the run folder holds "
+            f"fhir-adapter: {defect(error)}. Please report it; the run folder holds "
             "the details that are safe to look at on site.",
             file=sys.stderr,
         )

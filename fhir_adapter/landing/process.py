@@ -25,6 +25,7 @@ import filelock
 import msgspec
 
 from fhir_adapter.arrivals import Arrival, Checkpoint, Outcome
+from fhir_adapter.defects import defect
 from fhir_adapter.landing.index import reopen
 from fhir_adapter.landing.lock import writer_lock
 from fhir_adapter.landing.segments import SegmentWriter
@@ -160,6 +161,9 @@ def main() -> None:
         return  # the run goes on without
     except BrokenPipeError:
         return  # it is gone
+    except Exception as error:  # noqa: BLE001 - the run tells the rest; a traceback might quote a resource
+        sys.stderr.write(f"fhir-adapter, writing the landing: {defect(error)}\n")
+        sys.exit(70)
 
 
 def _serve(folder: Path, parent: int) -> None:

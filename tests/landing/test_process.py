@@ -185,6 +185,26 @@ def test_a_process_that_does_not_begin(tmp_path: Path, monkeypatch: pytest.Monke
         assert landing.verify() == 3
 
 
+def test_a_defect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """An error that nobody foresaw is told by class and place, and not by its text, which may quote a resource."""
+    wrong = """
+import sys; sys.path[:] = {path!r}
+from fhir_adapter.landing import process
+def write(*arguments): raise ValueError(repr(arguments))
+process.write = write
+process.main()
+"""
+    monkeypatch.setattr("fhir_adapter.landing.process._PROGRAM", wrong)
+    with Landing.open(tmp_path / "site") as landing:
+        with pytest.raises(LandingError, match="the process that writes the landing has ended"):
+            landing.append([patient("zqcanary-1")], apart=True)
+        assert landing.verify() == 0
+    err = capfd.readouterr().err
+    assert err.startswith("fhir-adapter, writing the landing: defect: ValueError at _done:")
+    assert "zqcanary" not in err
+    assert err.count("\n") == 1
+
+
 def test_a_small_batch_needs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """None is started for a pull of a few resources, nor for what is not for another process."""
     monkeypatch.setattr("fhir_adapter.landing.MANY", 3)
