@@ -336,7 +336,7 @@ def survives(whole: Undisturbed, fresh: Path, folder: Path, seed: int, *, apart:
     assert marked < whole.queries
     server.forget()
     assert puller.pull() == (0, "")
-    assert puller.process_was_used() == apart
+    assert puller.process_was_used() or not apart  # a large pull uses it of itself
     assert puller.content() == whole.content
     assert asked_in_full(server) == whole.queries - marked, "what had come whole was asked for again"
     if seed % 10 >= 6:
