@@ -33,7 +33,7 @@ from fhir_adapter.landing import purge as purging
 from fhir_adapter.landing.bars import BarList
 from fhir_adapter.landing.index import REMEDY, connect, identity, last_sequence, segment_lengths
 from fhir_adapter.landing.lock import landing_lock
-from fhir_adapter.landing.process import MANY, EndedError, WritingProcess
+from fhir_adapter.landing.process import LARGE, MANY, EndedError, WritingProcess
 from fhir_adapter.landing.purge import Purged
 from fhir_adapter.landing.writing import UnwritableError, write
 from fhir_adapter.rundir import private_dir
@@ -205,7 +205,7 @@ class Landing:
         marks = [checkpoint] if isinstance(checkpoint, Checkpoint) else list(checkpoint)
         arrived = list(items)
         sequence = self._sequence if self._sequence is not None else last_sequence(self._connection)
-        process = self._apart() if apart and len(arrived) >= MANY else None
+        process = self._apart(arrived) if apart else None
         try:
             if process is None:
                 outcome, self._sequence = write(self._connection, writer, sequence, arrived, marks)
@@ -229,8 +229,10 @@ class Landing:
             raise
         return outcome
 
-    def _apart(self) -> WritingProcess | None:
-        """The process that writes for this one, once it is ready."""
+    def _apart(self, items: list[Arrival]) -> WritingProcess | None:
+        """The process that writes for this one, once it is ready, if the batch is one for it."""
+        if len(items) < MANY or sum([len(item.body) for item in items]) > LARGE:
+            return None
         if self._process is None:
             try:
                 self._process = WritingProcess(self.folder)

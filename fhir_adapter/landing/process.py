@@ -31,10 +31,12 @@ from fhir_adapter.landing.lock import writer_lock
 from fhir_adapter.landing.segments import SegmentWriter
 from fhir_adapter.landing.writing import UnwritableError, write
 
-__all__ = ["MANY", "EndedError", "WritingProcess", "main"]
+__all__ = ["LARGE", "MANY", "EndedError", "WritingProcess", "main"]
 
 #: A batch of so many arrivals is worth the way to another process and back.
 MANY = 1000
+#: A batch of more bytes than these is not: it would be in memory five times.
+LARGE = 32 * 1024 * 1024
 
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from fhir_adapter.landing.process import main; main()"
 _LENGTH = struct.Struct("<Q")

@@ -205,14 +205,16 @@ process.main()
     assert err.count("\n") == 1
 
 
-def test_a_small_batch_needs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """None is started for a pull of a few resources, nor for what is not for another process."""
+def test_what_needs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is started for a few resources, for those of many bytes, nor for what is not for another process."""
     monkeypatch.setattr("fhir_adapter.landing.MANY", 3)
     with Landing.open(tmp_path / "site") as landing:
         landing.append([patient("a"), patient("b")], apart=True)
         landing.append([patient("c"), patient("d"), patient("e")])
+        monkeypatch.setattr("fhir_adapter.landing.LARGE", sum(len(patient(id_).body) for id_ in "fgh") - 1)
+        landing.append([patient("f"), patient("g"), patient("h")], apart=True)
         assert not writers()
-        assert landing.verify() == 5
+        assert landing.verify() == 8
     assert not (tmp_path / "site" / "writer.lock").exists()
 
 
