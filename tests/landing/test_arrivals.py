@@ -35,7 +35,7 @@ _TAGS = st.sampled_from(
 #: A change to a resource that is as most are: where, and what stands there then.
 _CHANGE = st.one_of(
     st.tuples(st.sampled_from(["resourceType", "id", "meta", "versionId", "lastUpdated"]), _ODD),
-    st.tuples(st.sampled_from(["resourceType"]), st.sampled_from(["Patient", "Condition"])),
+    st.tuples(st.sampled_from(["resourceType"]), st.sampled_from(["Patient", "Condition", "x"])),
     st.tuples(st.sampled_from(["subject", "patient", "individual", "encounter", "basedOn"]), _REFERENCE),
     st.tuples(st.just("tag"), _TAGS),
 )
