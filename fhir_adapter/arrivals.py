@@ -117,7 +117,13 @@ class Landing(Protocol):
     def append(
         self, items: Iterable[Arrival], checkpoint: Iterable[Checkpoint] = (), *, apart: bool = False
     ) -> Outcome:
-        """Lands a batch and its checkpoints, all or nothing; by another process, if other threads go on meanwhile."""
+        """Lands a batch and its checkpoints, all or nothing; by another process, if other threads go on meanwhile.
+
+        Returns what became of this batch and of those before, as far as it is known and was not told.
+        """
+
+    def settle(self) -> Outcome:
+        """Waits for what another process has, and tells what became of it."""
 
     def checkpoint(self, key: str) -> dict[str, Any] | None:
         """Value of a checkpoint."""

@@ -159,7 +159,10 @@ def ended(report: PullReport, tally: Tally, landing: Landing, keep: Keep | None)
         keep: gets the report of a pull that ended by an error, before the error goes on.
     """
     try:
-        yield
+        try:
+            yield
+        finally:
+            report.outcome.add(landing.settle())
     except BaseException:
         report.complete = False
         raise

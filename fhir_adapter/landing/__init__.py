@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -108,6 +109,10 @@ class Landing:
         #: The last number that was given, once it is known; nobody else gives one while the lock is held.
         self._sequence: int | None = None
         self._process: WritingProcess | None = None
+        #: A batch is with the process, which has not said yet what became of it.
+        self._under_way = False
+        #: What became of batches that were with the process, and has not been told.
+        self._settled = Outcome()
 
     @classmethod
     def open(
@@ -157,7 +162,17 @@ class Landing:
         return cls(folder, connection, lock, writer)
 
     def close(self) -> None:
-        """Closes files and gives the lock back."""
+        """Closes files and gives the lock back.
+
+        Raises:
+            LandingError: what was under way cannot be written.
+        """
+        try:
+            self._wait()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
         self._end_process()
         if self._writer is not None:
             self._writer.close()
@@ -171,7 +186,10 @@ class Landing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if kind is None:
+            self.close()
+        else:  # there is an error already; what is under way is waited for all the same
+            self._close()
 
     # Writing
 
@@ -191,26 +209,79 @@ class Landing:
             items: the arrivals, in the order in which they came.
             checkpoint: checkpoints that become true with this batch.
             apart: other threads have something to do meanwhile, so that a large batch may be written by another
-                process. It is waited for all the same.
+                process. It is waited for when the landing is next read or written: at the end, or where it must be
+                sure that the batch has landed, the caller calls `settle`.
 
         Returns:
-            What became of the arrivals.
+            What became of the arrivals. Of those that are with the other process, `settle` or the next call tells.
 
         Raises:
-            LandingError: the landing was opened read only, or cannot be written.
+            LandingError: the landing was opened read only, or it cannot be written, or what was with the other process
+                cannot; then nothing of this batch landed either.
         """
-        writer = self._writer
-        if writer is None:
-            raise LandingError("this landing was opened for reading only", where=self.folder.name)
         marks = [checkpoint] if isinstance(checkpoint, Checkpoint) else list(checkpoint)
         arrived = list(items)
-        sequence = self._sequence if self._sequence is not None else last_sequence(self._connection)
         process = self._apart(arrived) if apart else None
+        if process is None:
+            self._settled.add(self._write(arrived, marks))
+        else:
+            # Before the last batch is waited for: the process works on that meanwhile.
+            packed = process.packed(arrived, marks)
+            writer, sequence = self._end()
+            with self._telling(process):
+                process.hand_over(packed, writer, sequence)
+            self._under_way = True
+        return self._told()
+
+    def _write(self, items: list[Arrival], marks: list[Checkpoint]) -> Outcome:
+        """Writes a batch in this process."""
+        writer, sequence = self._end()
+        with self._telling(None):
+            outcome, self._sequence = write(self._connection, writer, sequence, items, marks)
+        return outcome
+
+    def _end(self) -> tuple[segments.SegmentWriter, int]:
+        """Where the landing ends, when all that was handed over is there: the writer, and the last number."""
+        self._wait()
+        if self._writer is None:
+            raise LandingError("this landing was opened for reading only", where=self.folder.name)
+        return self._writer, last_sequence(self._connection) if self._sequence is None else self._sequence
+
+    def settle(self) -> Outcome:
+        """Waits for what was handed over to another process.
+
+        Returns:
+            What became of it, as far as no call has told yet.
+
+        Raises:
+            LandingError: it cannot be written.
+        """
+        self._wait()
+        return self._told()
+
+    def _told(self) -> Outcome:
+        told, self._settled = self._settled, Outcome()
+        return told
+
+    @property
+    def _index(self) -> sqlite3.Connection:
+        """The index, with everything that was handed over."""
+        self._wait()
+        return self._connection
+
+    def _wait(self) -> None:
+        if not self._under_way or self._process is None or self._writer is None:
+            return
+        self._under_way = False
+        with self._telling(self._process):
+            outcome, self._sequence = self._process.answer(self._writer)
+            self._settled.add(outcome)
+
+    @contextmanager
+    def _telling(self, process: WritingProcess | None) -> Iterator[None]:
+        """Tells why a batch could not be written; a process that did not say so is left."""
         try:
-            if process is None:
-                outcome, self._sequence = write(self._connection, writer, sequence, arrived, marks)
-            else:
-                outcome, self._sequence = process.write(writer, sequence, arrived, marks)
+            yield
         except UnwritableError as error:
             raise LandingError(
                 f"the landing cannot be written ({error})",
@@ -227,11 +298,10 @@ class Landing:
                     remedy="What landed is whole; pull again. Was it killed for want of memory?",
                 ) from error
             raise
-        return outcome
 
     def _apart(self, items: list[Arrival]) -> WritingProcess | None:
         """The process that writes for this one, once it is ready, if the batch is one for it."""
-        if len(items) < MANY or sum([len(item.body) for item in items]) > LARGE:
+        if self._writer is None or len(items) < MANY or sum([len(item.body) for item in items]) > LARGE:
             return None
         if self._process is None:
             try:
@@ -241,9 +311,11 @@ class Landing:
         return self._process if self._process.ready() else None
 
     def _end_process(self) -> None:
+        """Ends the process, with the batch that it has."""
         if self._process is not None:
             self._process.close()
             self._process = None
+        self._under_way = False
 
     def _leave(self, process: WritingProcess) -> None:
         """Goes on without the process, from where the landing ends by the index: its last batch is there or not."""
@@ -257,7 +329,7 @@ class Landing:
 
     def mark_deleted(self, type_: str, id_: str) -> bool:
         """Records that a resource was deleted at the source; True if it was current until now."""
-        return self.append([gone(type_, id_)]).deleted == 1
+        return self._write([gone(type_, id_)], []).deleted == 1
 
     def retire_unreadable(self, origin: str, keep: set[str]) -> int:
         """Ends the unreadable items of an origin that were not met again when it was read anew.
@@ -269,13 +341,13 @@ class Landing:
         Returns:
             How many were ended.
         """
-        rows = self._connection.execute(
+        rows = self._index.execute(
             "SELECT type, id FROM landed WHERE kind = 3 AND superseded_by IS NULL AND (origin = ? "
             "OR substr(origin, 1, ?) = ?) ORDER BY sequence",
             (origin, len(origin) + 1, f"{origin}:"),
         ).fetchall()
         lost = [gone(type_, id_) for type_, id_ in rows if id_ not in keep]
-        return self.append(lost).deleted if lost else 0
+        return self._write(lost, []).deleted if lost else 0
 
     # Purging
 
@@ -288,7 +360,7 @@ class Landing:
         Returns:
             The subjects with every Patient that is linked to them, and `(type, id)` of all of theirs.
         """
-        rows = self._connection.execute(
+        rows = self._index.execute(
             f"SELECT {_COLUMNS} FROM landed WHERE type = 'Patient' AND kind = 0 ORDER BY sequence"  # noqa: S608 - names of columns
         )
         with segments.SegmentReader(self.folder / "segments") as reader:
@@ -296,7 +368,7 @@ class Landing:
         keys = {
             (type_, id_)
             for subject in persons
-            for type_, id_ in self._connection.execute(
+            for type_, id_ in self._index.execute(
                 "SELECT DISTINCT type, id FROM landed WHERE subject = ?", (subject,)
             )
         }
@@ -322,15 +394,15 @@ class Landing:
         self._writer.close()
         source = self.checkpoint("source") or {}
         try:
-            return purging.purge(self._connection, place, persons, base=source.get("url") or None)
+            return purging.purge(self._index, place, persons, base=source.get("url") or None)
         finally:
-            self._writer = _writer(place, self._connection, self._writer.limit)
+            self._writer = _writer(place, self._index, self._writer.limit)
 
     # Checkpoints and what is known
 
     def checkpoint(self, key: str) -> dict[str, Any] | None:
         """Value of a checkpoint, or None if there is none."""
-        return checkpoints.get(self._connection, key)
+        return checkpoints.get(self._index, key)
 
     def set_checkpoint(self, key: str, value: dict[str, Any]) -> None:
         """Writes a checkpoint by itself, when nothing landed with it."""
@@ -348,7 +420,8 @@ class Landing:
         Args:
             type_: the resource type.
             subjects: subject keys; None for all, with and without a subject.
-            until: only what came at or before this sequence number; None for all.
+            until: only what came at or before this sequence number; None for all. Without it what is under way is
+                waited for.
         """
         # Named, because SQLite would rather go through all of the type.
         index = "landed_key" if subjects is None else "landed_subject"
@@ -360,7 +433,8 @@ class Landing:
         if until is not None:
             sql += " AND sequence <= ?"
             values.append(until)
-        return {row[0] for row in self._connection.execute(sql, values)}
+        connection = self._index if until is None else self._connection
+        return {row[0] for row in connection.execute(sql, values)}
 
     def versions(self, type_: str, subjects: Iterable[str]) -> dict[str, str]:
         """Ids of a type that are current for these subjects, own output included, with `meta.versionId` or ""."""
@@ -371,7 +445,7 @@ class Landing:
         return {
             id_: version
             for subject in subjects
-            for id_, version in self._connection.execute(sql, (type_, subject))
+            for id_, version in self._index.execute(sql, (type_, subject))
         }
 
     # Who may land
@@ -409,7 +483,7 @@ class Landing:
         """References to resources of these types that have not landed, in order."""
         found: list[tuple[str, str]] = []
         for type_ in sorted(set(types)):
-            found += self._connection.execute(
+            found += self._index.execute(
                 "SELECT r.type, r.id FROM reference r WHERE r.type = ? AND NOT EXISTS ("
                 "SELECT 1 FROM landed l WHERE l.type = r.type AND l.id = r.id AND l.superseded_by IS NULL) "
                 "ORDER BY r.id",
@@ -427,12 +501,12 @@ class Landing:
     @property
     def identity(self) -> str:
         """Name of this landing and of its sequence numbers; another one after a repair that lost something."""
-        return identity(self._connection)
+        return identity(self._index)
 
     @property
     def sequence(self) -> int:
         """Latest sequence number; 0 if nothing has landed."""
-        return last_sequence(self._connection)
+        return last_sequence(self._index)
 
     def counts(self, sequence: int | None = None) -> dict[str, dict[str, int]]:
         """What landed, by type, counted in the index.
@@ -447,7 +521,7 @@ class Landing:
         """
         names = ("current", "superseded", "deleted", "own_output", "unreadable")
         table: dict[str, dict[str, int]] = {}
-        for type_, name, number in self._connection.execute(
+        for type_, name, number in self._index.execute(
             f"SELECT type, state, count(*) FROM ({_STATES}) GROUP BY type, state ORDER BY type",  # noqa: S608 - put together from constants of this module
             self._at(sequence),
         ):
@@ -461,7 +535,7 @@ class Landing:
 
         Together with `current` this is every version that landed, each once.
         """
-        cursor = self._connection.execute(
+        cursor = self._index.execute(
             f"SELECT type, id, version, sequence, subject, replace(state, '_', '-'), origin FROM ({_STATES}) "  # noqa: S608 - put together from constants of this module
             "WHERE state <> 'current' ORDER BY type, id, sequence",
             self._at(sequence),
@@ -492,7 +566,7 @@ class Landing:
         """Keys (`Patient/<id>`) of all subjects with a current resource, sorted."""
         return [
             row[0]
-            for row in self._connection.execute(
+            for row in self._index.execute(
                 f"SELECT DISTINCT subject FROM landed WHERE subject IS NOT NULL AND kind = 0 AND {_CURRENT} "  # noqa: S608 - put together from constants of this module
                 "ORDER BY subject",
                 self._at(sequence),
@@ -504,7 +578,7 @@ class Landing:
         at = self._at(sequence)
         with segments.SegmentReader(self.folder / "segments") as reader:
             for subject in subjects:
-                rows = self._connection.execute(
+                rows = self._index.execute(
                     f"SELECT {_COLUMNS} FROM landed WHERE subject = :subject AND kind = 0 AND {_CURRENT} "  # noqa: S608 - put together from constants of this module
                     "ORDER BY type, id",
                     {**at, "subject": subject},
@@ -523,7 +597,7 @@ class Landing:
 
     def get(self, type_: str, id_: str, sequence: int | None = None) -> Landed | None:
         """One current resource, or None."""
-        row = self._connection.execute(
+        row = self._index.execute(
             f"SELECT {_COLUMNS} FROM landed WHERE type = :type AND id = :id AND kind = 0 AND {_CURRENT}",  # noqa: S608 - put together from constants of this module
             {**self._at(sequence), "type": type_, "id": id_},
         ).fetchone()
@@ -543,7 +617,7 @@ class Landing:
         """
         number = 0
         with segments.SegmentReader(self.folder / "segments") as reader:
-            for row in self._connection.execute(
+            for row in self._index.execute(
                 f"SELECT {_COLUMNS} FROM landed WHERE segment IS NOT NULL ORDER BY sequence"  # noqa: S608 - put together from constants of this module
             ):
                 self._landed(reader, row)
@@ -556,7 +630,7 @@ class Landing:
     def _types(self, at: dict[str, int]) -> list[str]:
         return [
             row[0]
-            for row in self._connection.execute(
+            for row in self._index.execute(
                 "SELECT DISTINCT type FROM landed WHERE kind = 0 AND sequence <= :at ORDER BY type", at
             )
         ]
@@ -568,7 +642,7 @@ class Landing:
         # transaction open.
         last: Any = "" if by == "id" else 0
         while True:
-            rows = self._connection.execute(
+            rows = self._index.execute(
                 f"SELECT {_COLUMNS} FROM landed WHERE {where} AND {by} > :last AND {_CURRENT} "  # noqa: S608 - put together from constants of this module
                 f"ORDER BY {by} LIMIT {_CHUNK}",
                 {**values, "last": last},

@@ -3,7 +3,8 @@
 It is there for nothing but speed: it writes what `writing.write` writes, and the landing writes by itself until it
 is ready, where it cannot be started, and whatever is small.
 
-Two processes never write at once. The run that holds `landing.lock` waits for each answer. The process holds
+Two processes never write at once. The run that holds `landing.lock` writes nothing, and hands over nothing more, before
+it has the answer; meanwhile it reads on, and packs the next batch. The process holds
 `writer.lock` as long as it lives: if its run is killed it ends, at the latest with the batch that it has, and whoever
 takes `landing.lock` next waits for that.
 """
@@ -40,6 +41,8 @@ LARGE = 32 * 1024 * 1024
 
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from fhir_adapter.landing.process import main; main()"
 _LENGTH = struct.Struct("<Q")
+# Before a batch: its length, and where the landing ends: sequence, segment, its length and limit.
+_HEAD = struct.Struct("<QQQQQ")
 _READY = b"\1"
 # Bytes that a pipe holds; by default a sixteenth.
 _PIPE = 1024 * 1024
@@ -52,14 +55,10 @@ class EndedError(Exception):
 
 
 class _Job(msgspec.Struct, frozen=True, array_like=True):
-    """A batch, and where the landing ends."""
+    """A batch."""
 
     items: list[Arrival]
     marks: list[Checkpoint]
-    sequence: int
-    segment: int
-    length: int
-    limit: int
 
 
 class _Answer(msgspec.Struct, frozen=True, array_like=True):
@@ -108,23 +107,40 @@ class WritingProcess:
             self._ready = os.read(self._from.fileno(), 1) == _READY
         return self._ready
 
-    def write(
-        self, writer: SegmentWriter, sequence: int, items: list[Arrival], marks: list[Checkpoint]
-    ) -> tuple[Outcome, int]:
-        """As `writing.write`; the writer is moved to where the process left its own.
+    @staticmethod
+    def packed(items: list[Arrival], marks: list[Checkpoint]) -> bytes:
+        """A batch as `hand_over` takes it."""
+        return _encode(_Job(items, marks))
+
+    def hand_over(self, batch: bytes, writer: SegmentWriter, sequence: int) -> None:
+        """Has a batch written, as `writing.write` does; `answer` tells what became of it, and comes next.
+
+        Args:
+            batch: as `packed` has it.
+            writer: at the place that the index knows; it writes nothing meanwhile.
+            sequence: the last number that was given.
 
         Raises:
-            UnwritableError: as `writing.write`.
             EndedError: the process is no longer there.
         """
-        data = _encode(_Job(items, marks, sequence, writer.number, writer.length, writer.limit))
         try:
-            for part in (_LENGTH.pack(len(data)), data):
+            for part in (_HEAD.pack(len(batch), sequence, writer.number, writer.length, writer.limit), batch):
                 view = memoryview(part)
                 while view:
                     view = view[os.write(self._to.fileno(), view) :]
         except BrokenPipeError as error:
             raise EndedError from error
+
+    def answer(self, writer: SegmentWriter) -> tuple[Outcome, int]:
+        """What became of the batch, as `writing.write` has it; waits for that.
+
+        Args:
+            writer: is moved to where the process left its own.
+
+        Raises:
+            UnwritableError: as `writing.write`.
+            EndedError: the process is no longer there.
+        """
         answer = _decode_answer(self._read(_LENGTH.unpack(self._read(_LENGTH.size))[0]))
         if answer.failure:
             raise UnwritableError(answer.failure)
@@ -172,32 +188,38 @@ def _serve(folder: Path, parent: int) -> None:
     connection = reopen(folder / "index.sqlite")
     try:
         os.write(1, _READY)
-        while (data := _taken(parent)) is not None:
+        while (head := _part(_HEAD.size, parent)) is not None:
+            size, *place = _HEAD.unpack(head)
+            data = _part(size, parent)
+            if data is None:
+                return
             job = _decode_job(data)
             del data
-            text = _encode(_done(connection, folder / "segments", job))
+            text = _encode(_done(connection, folder / "segments", job, *place))
             del job
             os.write(1, _LENGTH.pack(len(text)) + text)
     finally:
         connection.close()
 
 
-def _done(connection: sqlite3.Connection, segments: Path, job: _Job) -> _Answer:
+def _done(
+    connection: sqlite3.Connection,
+    segments: Path,
+    job: _Job,
+    sequence: int,
+    segment: int,
+    length: int,
+    limit: int,
+) -> _Answer:
     # No file is kept open between batches: a purge may put another one in its place.
-    writer = SegmentWriter(segments, job.segment, job.length, job.limit)
+    writer = SegmentWriter(segments, segment, length, limit)
     try:
-        outcome, sequence = write(connection, writer, job.sequence, job.items, job.marks)
+        outcome, sequence = write(connection, writer, sequence, job.items, job.marks)
     except UnwritableError as error:
-        return _Answer(Outcome(), job.sequence, job.segment, job.length, str(error))
+        return _Answer(Outcome(), sequence, segment, length, str(error))
     finally:
         writer.close()
     return _Answer(outcome, sequence, writer.number, writer.length)
-
-
-def _taken(parent: int) -> bytearray | None:
-    """The next batch as it came; None if there is none."""
-    length = _part(_LENGTH.size, parent)
-    return None if length is None else _part(_LENGTH.unpack(length)[0], parent)
 
 
 def _part(size: int, parent: int) -> bytearray | None:

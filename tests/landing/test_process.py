@@ -1,4 +1,7 @@
-"""The process that writes for a pull: what it lands is what the landing lands alone, whoever is killed when."""
+"""The process that writes for a pull: what it lands is what the landing lands alone, whoever is killed when.
+
+A batch is with it when `append` returns, and waited for by whatever comes next.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
-from fhir_adapter.arrivals import Arrival, Checkpoint, arrival, gone
+from fhir_adapter.arrivals import Arrival, Checkpoint, Outcome, arrival, gone
 from fhir_adapter.errors import LandingError, RunLocked
 from fhir_adapter.landing import Landing
 from fhir_adapter.landing.process import EndedError, WritingProcess
@@ -76,22 +80,40 @@ def writers() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if "landing.process" in " ".join(child.cmdline())]
 
 
+def handed_over(landing: Landing, items: list[Arrival], *marks: Checkpoint) -> Outcome:
+    """Has a batch written by the process, and waits for it."""
+    told = landing.append(items, marks, apart=True)
+    told.add(landing.settle())
+    return told
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_lands_the_same(tmp_path: Path, seed: int) -> None:
     """Rows, bytes, outcomes and checkpoints are those of a landing that writes alone, over many segments."""
     chance = random.Random(seed)
     one, other = tmp_path / "one", tmp_path / "other"
     with Landing.open(one, segment_bytes=500) as alone, Landing.open(other, segment_bytes=500) as helped:
-        for number in range(40):
+        first, second = Outcome(), Outcome()
+        for number in range(60):
             batch, mark = mixed(chance), Checkpoint(f"k{number % 7}", {"since": number})
+            first.add(alone.append(batch, mark))
             # Batches that are not for the process come between: both write on where the other ended.
-            outcomes = alone.append(batch, mark), helped.append(batch, mark, apart=chance.random() < 0.7)
-            assert outcomes[0] == outcomes[1]
-            assert alone.sequence == helped.sequence
+            second.add(helped.append(batch, mark, apart=chance.random() < 0.7))
+            if chance.random() < 0.2:
+                assert alone.sequence == helped.sequence
+            if chance.random() < 0.2:
+                assert alone.mark_deleted("Patient", "a") == helped.mark_deleted("Patient", "a")
+            if chance.random() < 0.2:
+                assert alone.retire_unreadable("test:1", set()) == helped.retire_unreadable("test:1", set())
+            if chance.random() < 0.2:
+                second.add(helped.settle())
+                assert first == second
         assert len(writers()) == 1
+        second.add(helped.settle())
+        assert first == second
+        assert helped.settle() == Outcome(), "it is told once"
     assert not writers(), "it ends with the landing"
-    first, second = rows(one), rows(other)
-    assert first == second
+    assert rows(one) == rows(other)
     assert segments(one) == segments(other)
     assert len(segments(one)) > 3
     assert stat.S_IMODE((other / "writer.lock").stat().st_mode) == 0o600
@@ -104,46 +126,107 @@ def test_the_process_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writt
     """The pull fails and says why; the batch it was at is there or is not, and the landing is whole."""
     with Landing.open(tmp_path / "site") as landing:
         landing.append([patient("a")], apart=True)
+        landing.settle()
         with monkeypatch.context() as patch:
             if written:
-                patch.setattr(WritingProcess, "write", then_ended(WritingProcess.write))
+                patch.setattr(WritingProcess, "answer", then_ended(WritingProcess.answer))
             else:
                 writers()[0].kill()
             with pytest.raises(LandingError, match="the process that writes the landing has ended"):
-                landing.append([patient("b")], Checkpoint("k", {}), apart=True)
+                handed_over(landing, [patient("b")], Checkpoint("k", {}))
         assert not writers()
         assert landing.sequence == (2 if written else 1)
         assert (landing.checkpoint("k") is not None) == written
-        assert landing.append([patient("b"), patient("c")], apart=True).unchanged == int(written)
+        assert handed_over(landing, [patient("b"), patient("c")]).unchanged == int(written)
         landing.append([patient("d")])
         assert [item.id for item in landing.current()] == ["a", "b", "c", "d"]
         assert landing.verify() == 4
 
 
-def then_ended(write: Callable[..., Any]) -> Callable[..., Any]:
-    """A way to write after which the process is gone."""
+def then_ended(answer: Callable[..., Any]) -> Callable[..., Any]:
+    """An answer after which the process is gone."""
 
     def wrapped(*arguments: Any) -> Any:
-        write(*arguments)
+        answer(*arguments)
         raise EndedError
 
     return wrapped
 
 
-def test_the_disk_is_full(tmp_path: Path) -> None:
-    """What the system says is told as if the landing wrote alone; nothing of the batch lands, and the next one does."""
+_NEXT: dict[str, Callable[[Landing], Any]] = {
+    "settle": lambda landing: landing.settle(),
+    "append": lambda landing: landing.append([patient("x")], Checkpoint("x", {})),
+    "append-apart": lambda landing: landing.append([patient("x")], Checkpoint("x", {}), apart=True),
+    "known": lambda landing: landing.known("Patient"),
+    "versions": lambda landing: landing.versions("Patient", ["Patient/b"]),
+    "checkpoint": lambda landing: landing.checkpoint("k"),
+    "sequence": lambda landing: landing.sequence,
+    "bodies": lambda landing: list(landing.bodies("Patient")),
+    "missing": lambda landing: landing.missing_references(["Encounter"]),
+    "deleted": lambda landing: landing.mark_deleted("Patient", "b"),
+    "unreadable": lambda landing: landing.retire_unreadable("test", set()),
+    "counts": lambda landing: landing.counts(),
+    "purge": lambda landing: landing.purge(["Patient/a"]),
+}
+
+
+@pytest.mark.parametrize("what", _NEXT)
+def test_the_disk_is_full(tmp_path: Path, what: str) -> None:
+    """Whatever comes next says what the system says; nothing of the batch lands, nor of the next, and then all does."""
     with Landing.open(tmp_path / "site") as landing:
         landing.append([patient("a")], apart=True)
+        landing.settle()
         before = segments(tmp_path / "site")
         writers()[0].rlimit(psutil.RLIMIT_FSIZE, (100, psutil.RLIM_INFINITY))
+        landing.append([patient("b"), patient("c")], Checkpoint("k", {}), apart=True)
         with pytest.raises(LandingError, match=r"the landing cannot be written \(.*File too large"):
-            landing.append([patient("b"), patient("c")], Checkpoint("k", {}), apart=True)
+            _NEXT[what](landing)
         assert segments(tmp_path / "site") == before
-        assert (landing.sequence, landing.checkpoint("k")) == (1, None)
+        assert (landing.sequence, landing.checkpoint("k"), landing.checkpoint("x")) == (1, None, None)
         writers()[0].rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
-        landing.append([patient("d")], apart=True)
+        assert handed_over(landing, [patient("d")]) == Outcome(new=1)
         assert [item.id for item in landing.current()] == ["a", "d"]
         assert landing.verify() == 2
+
+
+def fails_at_the_end(folder: Path, error: Exception | None) -> None:
+    """Leaves a landing whose last batch cannot be written, perhaps by an error."""
+    with Landing.open(folder) as landing:
+        handed_over(landing, [patient("b")])
+        writers()[0].rlimit(psutil.RLIMIT_FSIZE, (100, psutil.RLIM_INFINITY))
+        landing.append([patient("c")], apart=True)
+        if error is not None:
+            raise error
+
+
+@pytest.mark.parametrize("error", [None, KeyError("an error")])
+def test_closed_while_it_writes(tmp_path: Path, error: Exception | None) -> None:
+    """Closing waits for what is under way and says if it fails; where there is an error already, that is told."""
+    with Landing.open(tmp_path / "site") as landing:
+        landing.append([patient("a")], apart=True)
+    assert not writers()
+    with pytest.raises(LandingError if error is None else KeyError):
+        fails_at_the_end(tmp_path / "site", error)
+    assert not writers()
+    with Landing.open(tmp_path / "site") as landing:
+        assert [item.id for item in landing.current()] == ["a", "b"]
+
+
+def test_what_is_read_before_it_has_landed(tmp_path: Path) -> None:
+    """What was known before a pull is told without waiting: the process is stopped, and the answer comes."""
+    with Landing.open(tmp_path / "site") as landing:
+        landing.append([patient("a")])
+        before = landing.sequence
+        handed_over(landing, [patient("b")])
+        late = threading.Timer(20, writers()[0].resume)
+        writers()[0].suspend()
+        late.start()
+        landing.append([patient("c")], apart=True)
+        assert landing.known("Patient", until=before) == {"a"}
+        assert late.is_alive()
+        late.cancel()
+        writers()[0].resume()
+        assert landing.known("Patient") == {"a", "b", "c"}
 
 
 def test_an_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,11 +236,11 @@ def test_an_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     with Landing.open(tmp_path / "site") as landing:
-        landing.append([patient("a")], apart=True)
+        handed_over(landing, [patient("a")])
         with monkeypatch.context() as patch:
             patch.setattr(WritingProcess, "_read", interrupted)
             with pytest.raises(KeyboardInterrupt):
-                landing.append([patient("b")], apart=True)
+                handed_over(landing, [patient("b")])
         assert not writers()
         landing.append([patient("b")])
         assert [item.id for item in landing.current()] == ["a", "b"]
@@ -197,7 +280,7 @@ process.main()
     monkeypatch.setattr("fhir_adapter.landing.process._PROGRAM", wrong)
     with Landing.open(tmp_path / "site") as landing:
         with pytest.raises(LandingError, match="the process that writes the landing has ended"):
-            landing.append([patient("zqcanary-1")], apart=True)
+            handed_over(landing, [patient("zqcanary-1")])
         assert landing.verify() == 0
     err = capfd.readouterr().err
     assert err.startswith("fhir-adapter, writing the landing: defect: ValueError at _done:")
@@ -232,6 +315,7 @@ item = lambda name: arrival(b'{"resourceType":"Patient","id":"' + name + b'"}', 
 
 landing = Landing.open(folder)
 landing.append([item(b"a")], Checkpoint("a", {}), apart=True)
+landing.settle()
 holder = 0
 if how == "held":  # another process has the end of the pipe, too
     holder = os.fork()
@@ -255,6 +339,7 @@ process.WritingProcess._read = killed
 if how != "whole":
     os.write = half
 landing.append([item(b"b")], Checkpoint("b", {}), apart=True)
+landing.settle()
 """
 
 
@@ -283,7 +368,7 @@ def test_the_run_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how:
             whole = how == "whole"
             assert [item.id for item in landing.current()] == (["a", "b"] if whole else ["a"])
             assert (landing.checkpoint("b") is not None) == whole
-            assert landing.append([patient("b"), patient("c")], apart=True).new == 2 - whole
+            assert handed_over(landing, [patient("b"), patient("c")]).new == 2 - whole
             landing.verify()
     finally:
         index.close()

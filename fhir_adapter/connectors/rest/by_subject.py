@@ -20,7 +20,7 @@ from fhir_adapter.connectors.rest.capability import Capability
 from fhir_adapter.connectors.rest.deletions import deleted_ids, listed
 from fhir_adapter.connectors.rest.pulling import Pulling, chunks
 from fhir_adapter.connectors.rest.searches import LinkTooLong, Page, Search, Searched, count, pages, since
-from fhir_adapter.errors import SourceNotFhir
+from fhir_adapter.errors import AdapterError, LandingError, SourceNotFhir
 
 __all__ = ["BySubject"]
 
@@ -93,6 +93,8 @@ class BySubject:
 
     def __init__(self, pulling: Pulling) -> None:
         self._pulling = pulling
+        #: Checkpoints of searches that have ended, which land with the next pages.
+        self._marks: list[Checkpoint] = []
         self._events: queue.Queue[_Event] = queue.Queue(maxsize=max(_WAITING, 2 * pulling.site.concurrency))
 
     def pull(self, subjects: list[str], capability: Capability) -> None:
@@ -248,6 +250,8 @@ class BySubject:
                 for job in jobs:
                     pool.submit(self._perform, job)
                 while pending:
+                    if waiting is None and self._events.empty():
+                        self._mark()  # nothing lands with them soon
                     job, event = waiting or self._events.get()
                     waiting = None
                     if isinstance(event, Exception):
@@ -266,10 +270,19 @@ class BySubject:
                         pending -= 1
                     else:
                         pool.submit(self._perform, again)
-            except BaseException:
+                self._mark()
+            except BaseException as error:
                 self._pulling.stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
+                if isinstance(error, AdapterError) and not isinstance(error, LandingError):
+                    self._mark()  # what has ended before is whole
                 raise
+
+    def _mark(self) -> None:
+        """Lands the checkpoints of searches that have ended; what these brought has landed then."""
+        if self._marks:
+            marks, self._marks = self._marks, []
+            self._pulling.land([], marks)
 
     def _land_pages(self, page: Page) -> _Event | None:
         """Lands a page with those that wait behind it, so that the disk is waited for once; what came after them."""
@@ -284,7 +297,8 @@ class BySubject:
             if not isinstance(following[1], Page):
                 break
             page, following = following[1], None
-        self._pulling.land(together, apart=True)
+        marks, self._marks = self._marks, []
+        self._pulling.land(together, marks, apart=True)
         return following
 
     def _put(self, event: _Event) -> None:
@@ -406,5 +420,5 @@ class BySubject:
                 "since": done.searched.started,
                 "compared": done.searched.started if whole else job.compared,
             }
-            self._pulling.land([], [Checkpoint(job.key(subject), value) for subject in job.subjects])
+            self._marks += [Checkpoint(job.key(subject), value) for subject in job.subjects]
         return None
