@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Protocol
 import msgspec
 
 from fhir_adapter.own import OWN_TAG_CODE, OWN_TAG_SYSTEM
+from fhir_adapter.undecodable import UNDECODABLE
 
 __all__ = [
     "Arrival",
@@ -206,7 +207,6 @@ class _Plain(msgspec.Struct, gc=False):
 
 _decode_head = msgspec.json.Decoder(_Head).decode
 _decode_plain = msgspec.json.Decoder(_Plain).decode
-_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NO_META = _Meta()
 _sha256 = hashlib.sha256
 
@@ -240,7 +240,7 @@ def _lenient_head(body: bytes) -> _Head | None:
     """
     try:
         tree = msgspec.json.decode(body)
-    except _UNDECODABLE:
+    except UNDECODABLE:
         return None
     if not isinstance(tree, dict):
         return None
@@ -331,7 +331,7 @@ def unreadable(raw: bytes, origin: str) -> Arrival:
     head: Any = None
     try:
         head = msgspec.json.decode(body)
-    except _UNDECODABLE:
+    except UNDECODABLE:
         head = None
     type_ = _text(head.get("resourceType")) if isinstance(head, dict) else None
     if type_ is None or not _TYPE.fullmatch(type_):
@@ -364,7 +364,7 @@ def arrival(
     body = raw.translate(_ONE_LINE) if _LINE_FEED in raw or _CARRIAGE_RETURN in raw else raw
     try:
         head: _Head | None = _decode_head(body)
-    except _UNDECODABLE:
+    except UNDECODABLE:
         head = _lenient_head(body)
     if head is None or not _is_id(head.id) or not _is_type(head.resourceType):
         return unreadable(body, origin)
@@ -441,7 +441,7 @@ def _plain_heads(bodies: Sequence[bytes]) -> list[_Plain | None]:
     heads: list[_Plain | None]
     try:
         heads = [_decode_plain(body) for body in bodies]
-    except _UNDECODABLE:
+    except UNDECODABLE:
         heads = [_plain_head(body) for body in bodies]
     if _may_be_ours(b"".join([head.meta.tag for head in heads if head is not None])):
         heads = [None if head is None or _may_be_ours(bytes(head.meta.tag)) else head for head in heads]
@@ -451,7 +451,7 @@ def _plain_heads(bodies: Sequence[bytes]) -> list[_Plain | None]:
 def _plain_head(body: bytes) -> _Plain | None:
     try:
         return _decode_plain(body)
-    except _UNDECODABLE:
+    except UNDECODABLE:
         return None
 
 

@@ -30,6 +30,7 @@ from fhir_adapter.mapping.release import Release
 from fhir_adapter.mapping.stage import Mapped, map_resources
 from fhir_adapter.mapping.terminology import Terminology, Unknown
 from fhir_adapter.study import Study
+from fhir_adapter.undecodable import UNDECODABLE
 
 __all__ = ["MAX_ROWS", "Census", "Seen", "take_census"]
 
@@ -193,7 +194,7 @@ def _unselected(
                 continue
             try:
                 concept = msgspec.json.decode(one.body, type=_Coded).code
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            except UNDECODABLE:
                 continue  # of the wrong shape: the mapping quarantines it with a reason
             coding = next((each for each in concept.coding if each.code), _Coding())
             key = (f"{type_}.code", coding.system or "", coding.code or "", coding.display or "")

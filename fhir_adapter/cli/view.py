@@ -30,6 +30,7 @@ from fhir_adapter.errors import SourceNotFhir, SourceUnreachable, UsageError
 from fhir_adapter.mapping.catalogue import shipped_views
 from fhir_adapter.mapping.release import RELEASES, Release
 from fhir_adapter.mapping.views import CompiledView, Failure, RunResult, load_view
+from fhir_adapter.undecodable import UNDECODABLE
 
 __all__ = ["Format", "view"]
 
@@ -81,7 +82,7 @@ def _find(name: str, release: Release) -> Path:
 def _type(text: bytes) -> str | None:
     try:
         return _kind(text).resourceType
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return None
 
 
@@ -105,7 +106,7 @@ def _document(text: bytes, name: str, wanted: str) -> Iterator[Item]:
         parts = _array(text) if text.startswith(b"[") else [msgspec.Raw(text)]
         if not text.startswith(b"["):
             msgspec.json.decode(text, type=msgspec.Raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise SourceNotFhir(
             "this is not JSON, or it is cut short", where=name, remedy="Bring it again, whole."
         ) from error

@@ -23,6 +23,7 @@ from fhir_adapter.connectors.http.transport import Answer, BrokenOffError, secon
 from fhir_adapter.connectors.paging import allowed_url, safe_url
 from fhir_adapter.connectors.reports import PullReport
 from fhir_adapter.errors import AdapterError, SourceIncomplete, SourceNotFhir
+from fhir_adapter.undecodable import UNDECODABLE
 
 __all__ = ["Export", "ExportFile", "RefusedError", "kick_off_url"]
 
@@ -216,7 +217,7 @@ class Export:
 
         try:
             tree: Any = msgspec.json.decode(answer.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNDECODABLE as error:
             raise useless("the manifest of the export is not JSON") from error
         if not isinstance(tree, dict) or not isinstance(tree.get("output"), list):
             raise useless("the manifest of the export names no output")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import msgspec
 
 from fhir_adapter.arrivals import Arrival, arrival, gone, unreadable
+from fhir_adapter.undecodable import UNDECODABLE
 
 __all__ = [
     "Bundle",
@@ -111,7 +112,7 @@ def full_urls(bundle: Bundle) -> dict[str, str]:
             continue
         try:
             kind = _kind(entry.resource)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNDECODABLE:
             continue
         if entry.fullUrl and kind.resourceType and kind.id:
             names[entry.fullUrl] = f"{kind.resourceType}/{kind.id}"
@@ -146,7 +147,7 @@ def explode(raw: bytes, origin: str, *, aliases: dict[str, str] | None = None) -
     if b'"Bundle"' in raw:
         try:
             kind = _kind(raw).resourceType
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNDECODABLE:
             kind = None
         if kind == "Bundle":
             try:
@@ -169,7 +170,7 @@ def document(data: bytes, origin: str) -> Iterator[Arrival]:
     if text.startswith(b"["):
         try:
             parts = _array(text)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNDECODABLE as error:
             cut = "truncated" in str(error)
             raise ValueError("JSON that is cut short" if cut else f"not JSON ({error})") from error
         for number, part in enumerate(parts, start=1):
@@ -179,7 +180,7 @@ def document(data: bytes, origin: str) -> Iterator[Arrival]:
         kind = _kind(text)
     except msgspec.ValidationError as error:
         raise ValueError("JSON, but not a FHIR resource") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         cut = "truncated" in str(error) or not text
         raise ValueError("JSON that is cut short" if cut else f"not JSON ({error})") from error
     if kind.resourceType is None:

@@ -26,6 +26,7 @@ from fhir_adapter.errors import (
     SourceUnreachable,
 )
 from fhir_adapter.site import Site
+from fhir_adapter.undecodable import UNDECODABLE
 
 __all__ = ["URL_LENGTH", "Answer", "Client", "ExpiredFileError", "ServerFault", "issue_codes", "search_url"]
 
@@ -59,7 +60,7 @@ def issue_codes(body: bytes) -> str:
     """
     try:
         tree: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return ""
     if not isinstance(tree, dict) or tree.get("resourceType") != "OperationOutcome":
         return ""

@@ -13,6 +13,7 @@ from typing import Final, Literal, get_args
 import msgspec
 
 from fhir_adapter.mapping.domains.context import RawResource
+from fhir_adapter.undecodable import UNDECODABLE
 
 __all__ = ["RELEASES", "Release", "detect_release", "release_of_version"]
 
@@ -65,7 +66,7 @@ def _tells(raw: RawResource) -> str | None:
     old, new = _TELLING[raw.type]
     try:
         names = msgspec.json.decode(raw.body, type=dict[str, msgspec.Raw]).keys()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return None
     found = [release for release, own in (("R4", old), ("R5", new)) if not own.isdisjoint(names)]
     return found[0] if len(found) == 1 else None

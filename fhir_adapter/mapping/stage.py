@@ -27,6 +27,7 @@ from fhir_adapter.mapping.references import Patient, people
 from fhir_adapter.mapping.release import Release, detect_release
 from fhir_adapter.mapping.terminology import Unknown
 from fhir_adapter.study import Study
+from fhir_adapter.undecodable import UNDECODABLE
 
 __all__ = ["Mapped", "map_resources"]
 
@@ -54,7 +55,7 @@ def _patients(resources: Iterable[RawResource]) -> Iterator[Patient]:
         if raw.type == "Patient":
             try:
                 found = msgspec.json.decode(raw.body, type=Patient)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            except UNDECODABLE:
                 found = Patient()  # the mapping quarantines it, and says why
             found.id = raw.id
             yield found

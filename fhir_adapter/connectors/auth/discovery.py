@@ -15,6 +15,7 @@ from fhir_adapter.connectors.http.transport import BrokenOffError, Transport
 from fhir_adapter.connectors.paging import safe_url
 from fhir_adapter.errors import SiteFileError, SourceNotFhir, SourceRefused, SourceUnreachable
 from fhir_adapter.site import Site, checked_endpoint, origin
+from fhir_adapter.undecodable import UNDECODABLE
 
 __all__ = ["Endpoint", "token_endpoint"]
 
@@ -133,5 +134,5 @@ def _read(place: str, site: Site, transport: Transport) -> tuple[_Configuration,
         )
     try:
         return msgspec.json.decode(answer.body, type=_Configuration), answer.date
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise SourceNotFhir("the SMART configuration is not one", where=where, remedy=_REMEDY) from error

@@ -29,6 +29,7 @@ from fhir_adapter.connectors.paging import safe_url
 from fhir_adapter.connectors.secrets import read_secret
 from fhir_adapter.errors import SiteFileError, SourceNotFhir, SourceRefused, SourceUnreachable
 from fhir_adapter.site import Site
+from fhir_adapter.undecodable import UNDECODABLE
 
 __all__ = ["TokenSource"]
 
@@ -281,7 +282,7 @@ class TokenSource:
         try:
             said = msgspec.json.decode(answer.body, type=_Granted)
             life = float(said.expires_in) if said.expires_in is not None else None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        except (*UNDECODABLE, ValueError) as error:
             raise SourceNotFhir("the token endpoint's answer is no token", where=where) from error
         value = said.access_token or ""
         if not value or len(value) > _LONGEST_TOKEN or not all("!" <= letter <= "~" for letter in value):
@@ -304,7 +305,7 @@ class TokenSource:
             )
         try:
             error = msgspec.json.decode(answer.body, type=_Refused).error
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNDECODABLE:
             error = None
         known = _ERRORS.get(error or "")
         if known is None:

@@ -19,6 +19,7 @@ import msgspec
 from fhir_adapter.connectors.files.unpacking import PACKED
 from fhir_adapter.connectors.reports import Difference
 from fhir_adapter.errors import SourceNotFhir, SourceUnreachable
+from fhir_adapter.undecodable import UNDECODABLE
 
 __all__ = ["FileSet", "Part", "error_files", "is_manifest", "read_file_set"]
 
@@ -139,7 +140,7 @@ def read_file_set(path: Path, name: str, files: Iterable[Path]) -> FileSet:
         manifest = msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"), type=_Manifest)
     except msgspec.ValidationError as error:
         raise SourceNotFhir(f"not a manifest of files ({error})", where=name, remedy=remedy) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise SourceNotFhir("the manifest is not JSON, or is cut short", where=name, remedy=remedy) from error
     there = {file.name: file for file in files if file.parent == path.parent}
     parts: list[Part] = []

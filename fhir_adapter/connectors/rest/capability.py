@@ -10,6 +10,7 @@ import msgspec
 from fhir_adapter.connectors.client import Client
 from fhir_adapter.connectors.plan import SubjectQuery
 from fhir_adapter.errors import SourceNotFhir, SourceRefused
+from fhir_adapter.undecodable import UNDECODABLE
 
 __all__ = ["Capability", "read_capability"]
 
@@ -84,7 +85,7 @@ def read_capability(client: Client) -> Capability:
         raise client.unexpected(answer)
     try:
         tree: Any = msgspec.json.decode(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise SourceNotFhir(
             "the statement of the server is not JSON", where=f"{client.base}/metadata"
         ) from error

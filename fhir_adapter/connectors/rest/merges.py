@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from fhir_adapter.arrivals import subject_key
+from fhir_adapter.undecodable import UNDECODABLE
 
 __all__ = ["merged_with"]
 
@@ -48,7 +49,7 @@ def merged_with(bodies: Iterable[bytes], subjects: Iterable[str]) -> set[str]:
             continue
         try:
             patient = msgspec.json.decode(body, type=_Patient)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNDECODABLE:
             continue  # the mapping quarantines it; it has no link that could be read
         for link in patient.link or ():
             other = subject_key(link.other.reference if link.other else None)

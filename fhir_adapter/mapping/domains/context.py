@@ -20,6 +20,7 @@ from fhir_adapter.accounting import Disposition, Finding
 from fhir_adapter.mapping.references import contained, key_of
 from fhir_adapter.mapping.terminology import Coding, Match, Terminology
 from fhir_adapter.study import Study
+from fhir_adapter.undecodable import UNDECODABLE
 
 __all__ = ["Context", "RawResource", "Row", "codings", "first", "in_mm", "texts"]
 
@@ -194,7 +195,7 @@ class Context:
             return self.resolve(reference) is not None
         try:
             holder = msgspec.json.decode(self.resources[number].body, type=_Holder)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNDECODABLE:
             return False
         return any(item.id == local for item in holder.contained)
 

@@ -21,6 +21,7 @@ from fhir_adapter.mapping.fhirpath.elements import UnknownElementError, elements
 from fhir_adapter.mapping.fhirpath.parser import FhirPathError, Literal
 from fhir_adapter.mapping.views.run import MAX_DIGITS, Column, Failure, RunResult
 from fhir_adapter.mapping.views.structs import plan
+from fhir_adapter.undecodable import UNDECODABLE
 
 __all__ = ["CompiledView", "load_view"]
 
@@ -511,7 +512,7 @@ def load_view(source: Path | str | dict[str, Any], *, release: str = "R4") -> Co
         where = f"view {Path(source).name}"
         try:
             definition = _DECODER.decode(Path(source).read_bytes())
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (OSError, *UNDECODABLE) as error:
             raise StudyFileError(
                 f"it cannot be read as JSON ({type(error).__name__})", where=where
             ) from error
