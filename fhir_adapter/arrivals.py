@@ -48,7 +48,7 @@ _TARGET = re.compile(
 _KEY = b'"reference"'
 _is_id = _ID.fullmatch
 #: Ids, each with a line feed behind it.
-_IDS = re.compile(r"(?:(?!\.\.?\n)[A-Za-z0-9\-.]{1,64}\n)*")
+_IDS = re.compile(rf"(?:{_ID.pattern}\n)*", re.MULTILINE)
 _LONGEST_INSTANT = 40
 _OWN_SYSTEM = OWN_TAG_SYSTEM.encode()
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
@@ -438,11 +438,7 @@ def arrivals(bodies: Sequence[bytes], *, type_: str, origin: str, base: str | No
 
 def _plain_heads(bodies: Sequence[bytes]) -> list[_Plain | None]:
     """Envelopes of resources; None where one is odd, or might be our own output."""
-    heads: list[_Plain | None]
-    try:
-        heads = [_decode_plain(body) for body in bodies]
-    except UNDECODABLE:
-        heads = [_plain_head(body) for body in bodies]
+    heads = [_plain_head(body) for body in bodies]
     if _may_be_ours(b"".join([head.meta.tag for head in heads if head is not None])):
         heads = [None if head is None or _may_be_ours(bytes(head.meta.tag)) else head for head in heads]
     return heads
