@@ -186,7 +186,7 @@ def apart(monkeypatch: pytest.MonkeyPatch) -> None:
     from fhir_adapter.landing.process import WritingProcess
 
     ready = WritingProcess.ready
-    monkeypatch.setattr("fhir_adapter.landing.MANY", 1)
+    monkeypatch.setattr("fhir_adapter.landing.appender.MANY", 1)
     monkeypatch.setattr(WritingProcess, "ready", lambda process: ready(process, 60))
 
 

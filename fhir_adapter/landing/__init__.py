@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,12 +30,11 @@ from fhir_adapter.arrivals import Arrival, Checkpoint, Outcome, gone
 from fhir_adapter.errors import LandingError
 from fhir_adapter.landing import checkpoints, removal, segments
 from fhir_adapter.landing import purge as purging
+from fhir_adapter.landing.appender import Appender
 from fhir_adapter.landing.bars import BarList
 from fhir_adapter.landing.index import REMEDY, connect, identity, last_sequence, segment_lengths
 from fhir_adapter.landing.lock import landing_lock
-from fhir_adapter.landing.process import LARGE, MANY, EndedError, WritingProcess
 from fhir_adapter.landing.purge import Purged
-from fhir_adapter.landing.writing import UnwritableError, write
 from fhir_adapter.rundir import private_dir
 
 __all__ = ["Landed", "Landing", "LeftOut", "Purged"]
@@ -99,20 +97,13 @@ class Landing:
         folder: Path,
         connection: sqlite3.Connection,
         lock: filelock.BaseFileLock | None,
-        writer: segments.SegmentWriter | None,
+        appender: Appender | None,
     ) -> None:
         self.folder = folder
         self.lock = lock
         self.bars = BarList(folder)
         self._connection = connection
-        self._writer = writer
-        #: The last number that was given, once it is known; nobody else gives one while the lock is held.
-        self._sequence: int | None = None
-        self._process: WritingProcess | None = None
-        #: A batch is with the process, which has not said yet what became of it.
-        self._under_way = False
-        #: What became of batches that were with the process, and has not been told.
-        self._settled = Outcome()
+        self._appender = appender
 
     @classmethod
     def open(
@@ -139,13 +130,13 @@ class Landing:
             connection = connect(folder / "index.sqlite", read_only=read_only)
             try:
                 place = folder / "segments"
-                writer = None
+                appender = None
                 if not read_only:
                     private_dir(place)
                 segments.settle(place, segment_lengths(connection), cut=not read_only)
                 if not read_only:
                     removal.finish(connection, place)  # a purge that was killed
-                    writer = _writer(place, connection, segment_bytes)
+                    appender = Appender(folder, connection, segment_bytes)
             except BaseException:
                 connection.close()
                 raise
@@ -159,7 +150,7 @@ class Landing:
             if lock is not None:
                 lock.release()
             raise
-        return cls(folder, connection, lock, writer)
+        return cls(folder, connection, lock, appender)
 
     def close(self) -> None:
         """Closes files and gives the lock back.
@@ -168,14 +159,14 @@ class Landing:
             LandingError: what was under way cannot be written.
         """
         try:
-            self._wait()
+            if self._appender is not None:
+                self._appender.wait()
         finally:
             self._close()
 
     def _close(self) -> None:
-        self._end_process()
-        if self._writer is not None:
-            self._writer.close()
+        if self._appender is not None:
+            self._appender.close()
         self._connection.close()
         if self.lock is not None:
             self.lock.release()
@@ -220,32 +211,7 @@ class Landing:
                 cannot; then nothing of this batch landed either.
         """
         marks = [checkpoint] if isinstance(checkpoint, Checkpoint) else list(checkpoint)
-        arrived = list(items)
-        process = self._apart(arrived) if apart else None
-        if process is None:
-            self._settled.add(self._write(arrived, marks))
-        else:
-            # Before the last batch is waited for: the process works on that meanwhile.
-            packed = process.packed(arrived, marks)
-            writer, sequence = self._end()
-            with self._telling(process):
-                process.hand_over(packed, writer, sequence)
-            self._under_way = True
-        return self._told()
-
-    def _write(self, items: list[Arrival], marks: list[Checkpoint]) -> Outcome:
-        """Writes a batch in this process."""
-        writer, sequence = self._end()
-        with self._telling(None):
-            outcome, self._sequence = write(self._connection, writer, sequence, items, marks)
-        return outcome
-
-    def _end(self) -> tuple[segments.SegmentWriter, int]:
-        """Where the landing ends, when all that was handed over is there: the writer, and the last number."""
-        self._wait()
-        if self._writer is None:
-            raise LandingError("this landing was opened for reading only", where=self.folder.name)
-        return self._writer, last_sequence(self._connection) if self._sequence is None else self._sequence
+        return self._writing.append(list(items), marks, apart=apart)
 
     def settle(self) -> Outcome:
         """Waits for what was handed over to another process.
@@ -256,80 +222,24 @@ class Landing:
         Raises:
             LandingError: it cannot be written.
         """
-        self._wait()
-        return self._told()
+        return Outcome() if self._appender is None else self._appender.settle()
 
-    def _told(self) -> Outcome:
-        told, self._settled = self._settled, Outcome()
-        return told
+    @property
+    def _writing(self) -> Appender:
+        if self._appender is None:
+            raise LandingError("this landing was opened for reading only", where=self.folder.name)
+        return self._appender
 
     @property
     def _index(self) -> sqlite3.Connection:
         """The index, with everything that was handed over."""
-        self._wait()
+        if self._appender is not None:
+            self._appender.wait()
         return self._connection
-
-    def _wait(self) -> None:
-        if not self._under_way or self._process is None or self._writer is None:
-            return
-        self._under_way = False
-        with self._telling(self._process):
-            outcome, self._sequence = self._process.answer(self._writer)
-            self._settled.add(outcome)
-
-    @contextmanager
-    def _telling(self, process: WritingProcess | None) -> Iterator[None]:
-        """Tells why a batch could not be written; a process that did not say so is left."""
-        try:
-            yield
-        except UnwritableError as error:
-            raise LandingError(
-                f"the landing cannot be written ({error})",
-                where=self.folder.name,
-                remedy="What landed before is whole; mend the disk and pull again.",
-            ) from error
-        except BaseException as error:
-            if process is not None:
-                self._leave(process)
-            if isinstance(error, EndedError):
-                raise LandingError(
-                    "the process that writes the landing has ended",
-                    where=self.folder.name,
-                    remedy="What landed is whole; pull again. Was it killed for want of memory?",
-                ) from error
-            raise
-
-    def _apart(self, items: list[Arrival]) -> WritingProcess | None:
-        """The process that writes for this one, once it is ready, if the batch is one for it."""
-        if self._writer is None or len(items) < MANY or sum([len(item.body) for item in items]) > LARGE:
-            return None
-        if self._process is None:
-            try:
-                self._process = WritingProcess(self.folder)
-            except OSError:  # the system allows no more processes: it goes on alone
-                return None
-        return self._process if self._process.ready() else None
-
-    def _end_process(self) -> None:
-        """Ends the process, with the batch that it has."""
-        if self._process is not None:
-            self._process.close()
-            self._process = None
-        self._under_way = False
-
-    def _leave(self, process: WritingProcess) -> None:
-        """Goes on without the process, from where the landing ends by the index: its last batch is there or not."""
-        process.kill()
-        self._process = self._sequence = None
-        if self._writer is not None:
-            self._writer.close()
-            place = self.folder / "segments"
-            segments.settle(place, segment_lengths(self._connection), cut=True)
-            self._writer = _writer(place, self._connection, self._writer.limit)
 
     def mark_deleted(self, type_: str, id_: str) -> bool:
         """Records that a resource was deleted at the source; True if it was current until now."""
-        return self._write([gone(type_, id_)], []).deleted == 1
+        return self._writing.write([gone(type_, id_)], []).deleted == 1
 
     def retire_unreadable(self, origin: str, keep: set[str]) -> int:
         """Ends the unreadable items of an origin that were not met again when it was read anew.
@@ -347,7 +257,7 @@ class Landing:
             (origin, len(origin) + 1, f"{origin}:"),
         ).fetchall()
         lost = [gone(type_, id_) for type_, id_ in rows if id_ not in keep]
-        return self._write(lost, []).deleted if lost else 0
+        return self._writing.write(lost, []).deleted if lost else 0
 
     # Purging
 
@@ -386,17 +296,11 @@ class Landing:
         Raises:
             LandingError: the landing was opened read only, cannot be written, or the proof fails.
         """
-        if self._writer is None:
-            raise LandingError("this landing was opened for reading only", where=self.folder.name)
-        persons, _ = self.keys_of(subjects)
-        place = self.folder / "segments"
-        self._end_process()
-        self._writer.close()
-        source = self.checkpoint("source") or {}
-        try:
-            return purging.purge(self._index, place, persons, base=source.get("url") or None)
-        finally:
-            self._writer = _writer(place, self._index, self._writer.limit)
+        with self._writing.stopped():
+            persons, _ = self.keys_of(subjects)
+            source = self.checkpoint("source") or {}
+            place = self.folder / "segments"
+            return purging.purge(self._connection, place, persons, base=source.get("url") or None)
 
     # Checkpoints and what is known
 
@@ -664,13 +568,6 @@ class Landing:
                 remedy=REMEDY,
             )
         return Landed(type_, id_, version, sequence, subject, body, last_updated, origin)
-
-
-def _writer(place: Path, connection: sqlite3.Connection, limit: int) -> segments.SegmentWriter:
-    """A writer that goes on where the landing ends by the index."""
-    lengths = segment_lengths(connection)
-    last = max(lengths, default=1)
-    return segments.SegmentWriter(place, last, lengths.get(last, 0), limit)
 
 
 # Every version that landed with what it is at :at; tombstones are no resources and are not counted.

@@ -103,11 +103,11 @@ def _command(request: dict[str, Any]) -> None:
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
     sys.argv = ["fhir-adapter", *request["arguments"]]
     if request["apart"]:
-        from fhir_adapter import landing
+        from fhir_adapter.landing import appender
         from fhir_adapter.landing.process import WritingProcess
 
         ready = WritingProcess.ready
-        vars(landing)["MANY"] = 1
+        vars(appender)["MANY"] = 1
         WritingProcess.ready = lambda process, seconds=60: ready(process, seconds)  # type: ignore[method-assign]
 
 

@@ -290,11 +290,13 @@ process.main()
 
 def test_what_needs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """None is started for a few resources, for those of many bytes, nor for what is not for another process."""
-    monkeypatch.setattr("fhir_adapter.landing.MANY", 3)
+    monkeypatch.setattr("fhir_adapter.landing.appender.MANY", 3)
     with Landing.open(tmp_path / "site") as landing:
         landing.append([patient("a"), patient("b")], apart=True)
         landing.append([patient("c"), patient("d"), patient("e")])
-        monkeypatch.setattr("fhir_adapter.landing.LARGE", sum(len(patient(id_).body) for id_ in "fgh") - 1)
+        monkeypatch.setattr(
+            "fhir_adapter.landing.appender.LARGE", sum(len(patient(id_).body) for id_ in "fgh") - 1
+        )
         landing.append([patient("f"), patient("g"), patient("h")], apart=True)
         assert not writers()
         assert landing.verify() == 8
@@ -303,7 +305,7 @@ def test_what_needs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 _KILLED = """
 import os, pathlib, signal, sys, time
-from fhir_adapter import landing as module
+from fhir_adapter.landing import appender as module
 from fhir_adapter.arrivals import Checkpoint, arrival
 from fhir_adapter.landing import Landing, process
 

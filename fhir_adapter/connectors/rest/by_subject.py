@@ -281,8 +281,12 @@ class BySubject:
     def _mark(self) -> None:
         """Lands the checkpoints of searches that have ended; what these brought has landed then."""
         if self._marks:
-            marks, self._marks = self._marks, []
-            self._pulling.land([], marks)
+            self._land([])
+
+    def _land(self, items: list[Arrival]) -> None:
+        """Lands what has come, and the checkpoints that wait."""
+        marks, self._marks = self._marks, []
+        self._pulling.land(items, marks, apart=True)
 
     def _land_pages(self, page: Page) -> _Event | None:
         """Lands a page with those that wait behind it, so that the disk is waited for once; what came after them."""
@@ -297,8 +301,7 @@ class BySubject:
             if not isinstance(following[1], Page):
                 break
             page, following = following[1], None
-        marks, self._marks = self._marks, []
-        self._pulling.land(together, marks, apart=True)
+        self._land(together)
         return following
 
     def _put(self, event: _Event) -> None:
